@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * libgodwit-criu.so: loaded into an unmodified CRIU by LD_PRELOAD.
+ *
+ * What it changes, and only when GODWIT_CRIU_MODE says so:
+ *
+ *   dump     pages of the ranges that godwit moves itself look absent, so
+ *            CRIU writes no image of them (PAGEMAP_SCAN, and pread of
+ *            pagemap on kernels without it);
+ *            /proc/PID/smaps is answered from a file godwit made: reading
+ *            the real one walks all page tables (25-35 ms per GiB, frozen);
+ *            before CRIU looks at the freezer it waits for godwit ("freeze").
+ *   restore  before the first image is opened it waits ("images");
+ *            before the restored tasks are let go it waits ("resume").
+ *   both     a process's limits are read from /proc/PID/limits where
+ *            prlimit(2) is refused (no CAP_SYS_RESOURCE);
+ *            small tmpfs contents are packed and unpacked here instead of by
+ *            tar and gzip (tmpfs.c; the image stays a .tar.gz).
+ *
+ * Waiting: connect to the unix socket GODWIT_CRIU_HOME, send one line
+ * "POINT PID TASK\n", read one byte: 'g' goes on, anything else or the end of
+ * the stream makes the call fail, which makes CRIU give up. docs/criu.md. */
+#include "godwit-criu.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define REAL(name) \
+	static typeof(&name) real; \
+	if (!real) \
+		real = (typeof(&name))dlsym(RTLD_NEXT, #name)
+
+static bool mode_is(const char *want)
+{
+	const char *m = getenv("GODWIT_CRIU_MODE");
+	return m && !strcmp(m, want);
+}
+
+/* ---- waiting for godwit ---- */
+
+static bool wait_at(const char *point, int task)
+{
+	const char *home = getenv("GODWIT_CRIU_HOME");
+	if (!home)
+		return true;
+	struct sockaddr_un su = {.sun_family = AF_UNIX};
+	if (strlen(home) >= sizeof(su.sun_path))
+		return false;
+	strcpy(su.sun_path, home);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	char line[80], answer = 0;
+	int n = snprintf(line, sizeof(line), "%s %d %d\n", point, (int)getpid(), task);
+	bool ok = connect(fd, (struct sockaddr *)&su, sizeof(su)) == 0 && send(fd, line, (size_t)n, MSG_NOSIGNAL) == n;
+	if (ok) {
+		ssize_t r;
+		do
+			r = read(fd, &answer, 1);
+		while (r < 0 && errno == EINTR);
+		ok = r == 1 && answer == 'g';
+	}
+	close(fd);
+	return ok;
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+	size_t a = strlen(s), b = strlen(tail);
+	return a >= b && !strcmp(s + a - b, tail);
+}
+
+/* ---- which pages are godwit's ---- */
+
+struct range {
+	uint64_t start, end;
+};
+
+static struct {
+	int pid;
+	struct range *r;
+	size_t n;
+} lazy = {.pid = -1};
+
+static const struct range *lazy_load(int pid, size_t *n)
+{
+	const char *dir = getenv("GODWIT_CRIU_DIR");
+	*n = 0;
+	if (!dir)
+		return NULL;
+	if (lazy.pid != pid) {
+		char path[512];
+		snprintf(path, sizeof(path), "%s/%d.lazy", dir, pid);
+		free(lazy.r);
+		lazy.r = NULL;
+		lazy.n = 0;
+		lazy.pid = pid;
+		int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+		struct stat st;
+		if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0) {
+			lazy.r = malloc((size_t)st.st_size);
+			if (lazy.r && read(fd, lazy.r, (size_t)st.st_size) == st.st_size)
+				lazy.n = (size_t)st.st_size / sizeof(struct range);
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	*n = lazy.n;
+	return lazy.r;
+}
+
+/* /proc/PID/WHAT behind a descriptor: the PID, or -1. */
+static int proc_pid_of(int fd, const char *what)
+{
+	char link[64], path[256];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	if (n <= 0)
+		return -1;
+	path[n] = 0;
+	/* CRIU may have mounted its own proc: take the last number in the path. */
+	char *p = strstr(path, what);
+	if (*what && (!p || p == path))
+		return -1;
+	if (*what)
+		p[-1] = 0;
+	char *slash = strrchr(path, '/');
+	if (!slash || slash[1] < '0' || slash[1] > '9')
+		return -1;
+	return atoi(slash + 1);
+}
+
+/* Index of the first range that ends above addr. */
+static size_t first_above(const struct range *r, size_t n, uint64_t addr)
+{
+	size_t lo = 0, hi = n;
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+		if (r[mid].end <= addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* linux/fs.h of 6.7; spelled out so that older headers build it. */
+struct scan_arg {
+	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+struct scan_region {
+	uint64_t start, end, categories;
+};
+#define SCAN_IOCTL _IOWR('f', 16, struct scan_arg)
+
+typedef int ioctl_fn(int, unsigned long, ...);
+
+/* Walk [start, end) around godwit's ranges, which are not even looked at. */
+static int scan_around(ioctl_fn *real, int fd, struct scan_arg *a, const struct range *r, size_t n)
+{
+	uint64_t at = a->start;
+	uint64_t got = 0;
+	for (size_t i = first_above(r, n, at); at < a->end;) {
+		if (i < n && r[i].start <= at) {
+			at = r[i].end;
+			i++;
+			continue;
+		}
+		uint64_t stop = i < n && r[i].start < a->end ? r[i].start : a->end;
+		struct scan_arg part = *a;
+		part.start = at;
+		part.end = stop;
+		part.vec = a->vec + got * sizeof(struct scan_region);
+		part.vec_len = a->vec_len - got;
+		if (part.vec_len == 0)
+			break;
+		int k = real(fd, SCAN_IOCTL, &part);
+		if (k < 0)
+			return k;
+		got += (uint64_t)k;
+		at = part.walk_end;
+		if (part.walk_end < stop)
+			break; /* the caller's vector is full */
+	}
+	a->walk_end = at < a->end ? at : a->end;
+	return (int)got;
+}
+
+int ioctl(int fd, unsigned long req, ...)
+{
+	static ioctl_fn *real;
+	if (!real)
+		real = (ioctl_fn *)dlsym(RTLD_NEXT, "ioctl");
+	va_list ap;
+	va_start(ap, req);
+	void *arg = va_arg(ap, void *);
+	va_end(ap);
+	if (req == SCAN_IOCTL && mode_is("dump")) {
+		size_t n = 0;
+		int pid = proc_pid_of(fd, "pagemap");
+		const struct range *r = pid > 0 ? lazy_load(pid, &n) : NULL;
+		if (n)
+			return scan_around(real, fd, arg, r, n);
+	}
+	return real(fd, req, arg);
+}
+
+ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
+{
+	REAL(pread64);
+	ssize_t got = real(fd, buf, len, off);
+	if (got < 8 || !mode_is("dump"))
+		return got;
+	int pid = proc_pid_of(fd, "pagemap");
+	size_t n = 0;
+	const struct range *r = pid > 0 ? lazy_load(pid, &n) : NULL;
+	if (!n)
+		return got;
+	uint64_t *entry = buf;
+	for (size_t k = 0; k < (size_t)got / 8; k++) {
+		uint64_t addr = ((uint64_t)off / 8 + k) * 4096;
+		size_t i = first_above(r, n, addr);
+		if (i < n && r[i].start <= addr)
+			entry[k] = 0;
+	}
+	return got;
+}
+
+/* ---- files ---- */
+
+static int open_smaps(int dirfd)
+{
+	const char *dir = getenv("GODWIT_CRIU_DIR");
+	int pid = proc_pid_of(dirfd, "");
+	if (!dir || pid <= 0)
+		return -1;
+	char path[512];
+	snprintf(path, sizeof(path), "%s/%d.smaps", dir, pid);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+}
+
+/* false: the call must fail. */
+static bool before_open(const char *path)
+{
+	static bool frozen, images;
+	if (!frozen && mode_is("dump") && (ends_with(path, "/freezer.state") || ends_with(path, "/cgroup.freeze"))) {
+		frozen = true;
+		return wait_at("freeze", 0);
+	}
+	if (!images && mode_is("restore") && ends_with(path, "inventory.img")) {
+		images = true;
+		return wait_at("images", 0);
+	}
+	return true;
+}
+
+int openat64(int dirfd, const char *path, int flags, ...)
+{
+	REAL(openat64);
+	va_list ap;
+	va_start(ap, flags);
+	mode_t mode = (mode_t)va_arg(ap, int);
+	va_end(ap);
+	if (!strcmp(path, "smaps") && mode_is("dump")) {
+		int fd = open_smaps(dirfd);
+		if (fd >= 0)
+			return fd;
+	}
+	if (!before_open(path)) {
+		errno = ECANCELED;
+		return -1;
+	}
+	return real(dirfd, path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...)
+{
+	REAL(open64);
+	va_list ap;
+	va_start(ap, flags);
+	mode_t mode = (mode_t)va_arg(ap, int);
+	va_end(ap);
+	if (!before_open(path)) {
+		errno = ECANCELED;
+		return -1;
+	}
+	return real(path, flags, mode);
+}
+
+/* CRIU tells its client of each stage by a criu_notify message on its RPC
+ * socket; "pre-resume" is the last word before the tasks are let go. */
+ssize_t write(int fd, const void *buf, size_t len)
+{
+	REAL(write);
+	static const char stage[] = "pre-resume";
+	if (len < 128 && len > sizeof(stage) && mode_is("restore") && memmem(buf, len, stage, sizeof(stage) - 1)) {
+		struct stat st;
+		int task = gwc_notify_pid(buf, len);
+		if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && !wait_at("resume", task)) {
+			/* Nobody may let these tasks run. Init's death is its pid namespace's. */
+			if (task > 0)
+				kill(task, SIGKILL);
+			_exit(1);
+		}
+	}
+	return real(fd, buf, len);
+}
+
+int execvp(const char *file, char *const argv[])
+{
+	REAL(execvp);
+	if (!strcmp(file, "tar"))
+		gwc_tar(argv); /* returns when the real tar has to do it */
+	unsetenv("LD_PRELOAD");
+	return real(file, argv);
+}
+
+/* ---- limits ---- */
+
+static const char *const limit_names[] = {
+	"Max cpu time",      "Max file size",        "Max data size",    "Max stack size",
+	"Max core file size", "Max resident set",    "Max processes",    "Max open files",
+	"Max locked memory", "Max address space",    "Max file locks",   "Max pending signals",
+	"Max msgqueue size", "Max nice priority",    "Max realtime priority", "Max realtime timeout",
+};
+
+static rlim64_t limit_value(const char *s)
+{
+	return *s == 'u' ? RLIM64_INFINITY : strtoull(s, NULL, 10);
+}
+
+static int limit_from_proc(pid_t pid, unsigned which, struct rlimit64 *out)
+{
+	char path[64], line[256];
+	if (which >= sizeof(limit_names) / sizeof(limit_names[0]))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/%d/limits", (int)pid);
+	FILE *f = fopen(path, "r");
+	if (!f)
+		return -1;
+	size_t k = strlen(limit_names[which]);
+	int rc = -1;
+	while (rc < 0 && fgets(line, sizeof(line), f)) {
+		char soft[32], hard[32];
+		if (strncmp(line, limit_names[which], k) || sscanf(line + k, "%31s %31s", soft, hard) != 2)
+			continue;
+		out->rlim_cur = limit_value(soft);
+		out->rlim_max = limit_value(hard);
+		rc = 0;
+	}
+	fclose(f);
+	return rc;
+}
+
+int prlimit64(pid_t pid, enum __rlimit_resource which, const struct rlimit64 *new, struct rlimit64 *old)
+{
+	REAL(prlimit64);
+	int rc = real(pid, which, new, old);
+	if (rc == 0 || errno != EPERM || new || !old)
+		return rc;
+	rc = limit_from_proc(pid, (unsigned)which, old);
+	if (rc < 0)
+		errno = EPERM;
+	return rc;
+}
+
+long syscall(long nr, ...)
+{
+	static long (*real)(long, ...);
+	if (!real)
+		real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	long a[6];
+	va_list ap;
+	va_start(ap, nr);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (nr == SYS_prlimit64)
+		return prlimit64((pid_t)a[0], (enum __rlimit_resource)a[1], (const struct rlimit64 *)a[2],
+				 (struct rlimit64 *)a[3]);
+	return real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+#include <stddef.h>
+
+/* The parts of libgodwit-criu.so that have rules of their own to test. */
+
+/* pid of a packed criu_resp holding a criu_notify (rpc.proto: resp.notify is
+ * field 5, notify.pid field 2), or -1. */
+int gwc_notify_pid(const void *buf, size_t len);
+
+/* Do what CRIU asks `tar` for, in this process, and exit; return when the
+ * tree or the image needs the real tar. Standard input and output are where
+ * CRIU put them (criu/filesystems.c: tmpfs_dump, tmpfs_restore). */
+void gwc_tar(char *const argv[]);
+
+/* Pack the directory dirfd into a gzip'ed (stored) ustar on out. -1: not a
+ * simple tree (a hard link, a long name, a socket, an xattr, a big file). */
+int gwc_pack(int dirfd, int out);
+/* Unpack what gwc_pack made into dirfd. -1: not one of ours. */
+int gwc_unpack(int in, int dirfd);

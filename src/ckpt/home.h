@@ -1,0 +1,22 @@
+#pragma once
+#include <sys/types.h>
+
+#include "base/gw_err.h"
+
+/* home: where the preloaded library in CRIU calls and waits for us.
+ *
+ * The library connects to the socket, says "POINT PID TASK\n" and waits for
+ * one byte (preload/godwit-criu.c). Points: "freeze", "images", "resume".
+ * Owner: the migration; one thread. */
+struct gw_home;
+
+int gw_home_open(const char *path, struct gw_home **out, struct gw_err *e);
+void gw_home_close(struct gw_home *h); /* whoever waits is told to give up; the socket file goes */
+
+/* Wait until CRIU is at `point`. watch_pid > 0: fails as soon as that process
+ * ends. Fails on another point, at the time-out, or when cancel_fd (-1: none)
+ * becomes readable. *out_pid: CRIU's; *out_task: the restored init ("resume"). */
+int gw_home_wait(struct gw_home *h, const char *point, int timeout_ms, pid_t watch_pid, int cancel_fd, pid_t *out_pid,
+		 pid_t *out_task, struct gw_err *e);
+/* Answer the one that waits. */
+void gw_home_go(struct gw_home *h);

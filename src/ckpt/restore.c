@@ -1,0 +1,199 @@
+#include "ckpt/restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "base/gw_log.h"
+#include "base/io.h"
+#include "base/proc.h"
+#include "base/scope.h"
+#include "ckpt/criu.h"
+#include "ckpt/freezer.h"
+#include "ckpt/home.h"
+
+enum { KILL_TIMEOUT_MS = 10000, DELETE_TIMEOUT_MS = 20000 };
+
+struct gw_restore {
+	char id[256];
+	char runc[PATH_MAX];
+	char runc_root[PATH_MAX];
+	char log[PATH_MAX];
+	char runc_log[PATH_MAX];
+	char cgroup[PATH_MAX];
+	struct gw_home *home;
+	pid_t runc_pid; /* 0: reaped */
+	pid_t init;
+	int cancel_fd;
+	enum { STARTED, READY, STOPPED, RUNNING, OVER } state;
+};
+
+int gw_restore_write_config(const char *path, struct gw_err *e)
+{
+	/* The hold outside keeps packets away: CRIU's own lock would start
+	 * iptables-restore twice in the pod's namespace (65 ms, frozen).
+	 * Cgroups are runc's business; its own option for that is lost on the
+	 * way to CRIU in runc 1.1 (the value 0 is taken for "not given"). */
+	static const char text[] = "network-lock skip\nmanage-cgroups=ignore\n";
+	return gw_write_file(path, text, sizeof(text) - 1, e);
+}
+
+static int start_runc(struct gw_restore *r, const struct gw_restore_opts *o, struct gw_err *e)
+{
+	char preload[PATH_MAX + 16], home[PATH_MAX + 32];
+	gw_path(preload, sizeof(preload), "LD_PRELOAD=%s", o->preload);
+	gw_path(home, sizeof(home), "GODWIT_CRIU_HOME=%s", o->home_path);
+	const char *const env[] = {preload, home, "GODWIT_CRIU_MODE=restore", NULL};
+	const char *const argv[] = {r->runc, "--root", o->runc_root, "--log", r->runc_log, "restore", "--detach", "--lazy-pages",
+				    "--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore", "--bundle", o->bundle,
+				    "--image-path", o->images_dir, "--work-path", o->work_dir, "--pid-file", o->pid_file, o->id, NULL};
+	struct gw_spawn s = {.argv = argv, .env = env, .cwd = o->work_dir,
+			     .stdio = {o->stdio[0], o->stdio[1], o->stdio[2]}, .new_session = true};
+	return gw_proc_start(&s, &r->runc_pid, e);
+}
+
+int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, struct gw_err *e)
+{
+	struct gw_restore *r = calloc(1, sizeof(*r));
+	if (!r)
+		return gw_fail(e, GW_SYS, ENOMEM, "restore %s", o->id);
+	gw_path(r->id, sizeof(r->id), "%s", o->id);
+	gw_path(r->runc, sizeof(r->runc), "%s", o->runc ?: "runc");
+	gw_path(r->runc_root, sizeof(r->runc_root), "%s", o->runc_root);
+	gw_path(r->log, sizeof(r->log), "%s/restore.log", o->work_dir);
+	gw_path(r->runc_log, sizeof(r->runc_log), "%s/runc.log", o->work_dir);
+	r->cancel_fd = o->cancel_fd;
+	int rc = gw_home_open(o->home_path, &r->home, e);
+	if (rc == 0)
+		rc = start_runc(r, o, e);
+	if (rc < 0) {
+		gw_home_close(r->home);
+		free(r);
+		return rc;
+	}
+	*out = r;
+	return 0;
+}
+
+/* Why runc or CRIU gave up, in their words. */
+static int explain(struct gw_restore *r, struct gw_err *e)
+{
+	char why[200], line[600] = "";
+	gw_criu_log_reason(r->log, "", why, sizeof(why));
+	if (!why[0]) {
+		gw_auto(file) FILE *f = fopen(r->runc_log, "re");
+		while (f && fgets(line, sizeof(line), f))
+			;
+		line[strcspn(line, "\n")] = 0;
+		char *msg = strstr(line, "msg=");
+		(void)snprintf(why, sizeof(why), "%s", msg ? msg + 4 : line[0] ? line : "no reason given");
+	}
+	return gw_fail(e, GW_INPUT, EIO, "runc restore of %s failed: %s", r->id, why);
+}
+
+static int wait_point(struct gw_restore *r, const char *point, int timeout_ms, pid_t *criu, pid_t *task, struct gw_err *e)
+{
+	int rc = gw_home_wait(r->home, point, timeout_ms, r->runc_pid, r->cancel_fd, criu, task, e);
+	return rc == -ECHILD ? explain(r, e) : rc;
+}
+
+int gw_restore_wait_ready(struct gw_restore *r, int timeout_ms, struct gw_err *e)
+{
+	pid_t criu;
+	int rc = wait_point(r, "images", timeout_ms, &criu, NULL, e);
+	if (rc == 0)
+		rc = gw_freezer_of(criu, r->cgroup, sizeof(r->cgroup), e);
+	if (rc == 0)
+		r->state = READY;
+	return rc;
+}
+
+const char *gw_restore_cgroup(const struct gw_restore *r)
+{
+	return r->cgroup;
+}
+
+pid_t gw_restore_init_pid(const struct gw_restore *r)
+{
+	return r->init;
+}
+
+int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e)
+{
+	pid_t criu;
+	gw_home_go(r->home);
+	int rc = wait_point(r, "resume", timeout_ms, &criu, &r->init, e);
+	/* runc put CRIU itself into the container's cgroup: out with it, or the
+	 * freezer would stop the one who has to let the tasks go. */
+	if (rc == 0)
+		rc = gw_freezer_adopt(criu, e);
+	if (rc == 0)
+		rc = gw_freezer_freeze_soon(r->cgroup, e);
+	if (rc < 0)
+		return rc;
+	/* All tasks are stopped by CRIU now; what it lets go, the freezer keeps. */
+	r->state = STOPPED;
+	gw_home_go(r->home);
+	return 0;
+}
+
+int gw_restore_resume(struct gw_restore *r, struct gw_err *e)
+{
+	int rc = gw_freezer_thaw(r->cgroup, e);
+	if (rc == 0)
+		r->state = RUNNING;
+	return rc;
+}
+
+int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e)
+{
+	if (!r->runc_pid)
+		return 0;
+	int st = 0;
+	int rc = gw_proc_wait(r->runc_pid, timeout_ms, &st, e);
+	if (rc < 0)
+		return gw_wrap(e, "runc restore of %s", r->id);
+	r->runc_pid = 0;
+	if (!WIFEXITED(st) || WEXITSTATUS(st) != 0)
+		return explain(r, e);
+	return 0;
+}
+
+void gw_restore_abort(struct gw_restore *r)
+{
+	struct gw_err e;
+	if (r->state == OVER)
+		return;
+	r->state = OVER;
+	/* Whoever waits at home is refused: CRIU kills what it made. */
+	gw_home_close(gw_take(r->home));
+	if (r->cgroup[0])
+		(void)gw_freezer_kill(r->cgroup, KILL_TIMEOUT_MS, &e);
+	if (r->runc_pid) {
+		(void)kill(r->runc_pid, SIGKILL);
+		(void)waitpid(r->runc_pid, NULL, 0);
+		r->runc_pid = 0;
+	}
+	if (r->cgroup[0])
+		(void)gw_freezer_kill(r->cgroup, KILL_TIMEOUT_MS, &e);
+	const char *const argv[] = {r->runc, "--root", r->runc_root, "delete", "--force", r->id, NULL};
+	struct gw_spawn s = {.argv = argv, .stdio = {-1, -1, -1}};
+	if (gw_proc_run(&s, DELETE_TIMEOUT_MS, NULL, &e) < 0)
+		gw_debug("discarded container was not known to runc", kv_str("container", r->id), kv_str("reason", e.text));
+}
+
+void gw_restore_close(struct gw_restore *r)
+{
+	if (!r)
+		return;
+	if (r->state != RUNNING)
+		gw_restore_abort(r);
+	if (r->runc_pid)
+		(void)waitpid(r->runc_pid, NULL, WNOHANG);
+	gw_home_close(r->home);
+	free(r);
+}

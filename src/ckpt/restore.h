@@ -1,0 +1,47 @@
+#pragma once
+#include <sys/types.h>
+
+#include "base/gw_err.h"
+
+/* restore: `runc restore --lazy-pages`, started early and held twice.
+ *
+ *   start ─▶ READY (CRIU waits at its first image) ─go─▶ STOPPED (every task
+ *   is rebuilt and frozen in its cgroup) ─resume─▶ RUNNING
+ *   abort from every state before RUNNING: nothing of it is left.
+ *
+ * runc does it all, so what comes out is an ordinary runc container. What
+ * runc has no option for goes through the file that the annotation
+ * org.criu.config of the bundle names (gw_restore_write_config).
+ * Owner: the migration; one thread. */
+struct gw_restore;
+
+struct gw_restore_opts {
+	const char *id;
+	const char *runc; /* NULL: in PATH */
+	const char *runc_root;
+	const char *bundle;     /* its config.json is ready */
+	const char *images_dir; /* exists; descriptors.json is in it by now */
+	const char *work_dir;   /* the page server listens at WORK/lazy-pages.socket */
+	const char *preload;
+	const char *home_path;
+	const char *pid_file;
+	int stdio[3]; /* for the container, -1: /dev/null */
+	int cancel_fd;
+};
+
+/* Options for CRIU that runc does not pass on, for org.criu.config. */
+int gw_restore_write_config(const char *path, struct gw_err *e);
+
+int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, struct gw_err *e);
+int gw_restore_wait_ready(struct gw_restore *r, int timeout_ms, struct gw_err *e);
+/* The cgroup runc made for it; known when READY. Borrowed. */
+const char *gw_restore_cgroup(const struct gw_restore *r);
+/* Images are whole: rebuild the tasks. Returns when they are STOPPED. */
+int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e);
+pid_t gw_restore_init_pid(const struct gw_restore *r);
+/* Let them run: one write to the freezer. */
+int gw_restore_resume(struct gw_restore *r, struct gw_err *e);
+/* After resume: runc's own end. Fails when runc says the restore failed. */
+int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e);
+void gw_restore_abort(struct gw_restore *r); /* kills tasks, CRIU, runc; deletes the container */
+void gw_restore_close(struct gw_restore *r); /* aborts what does not run; NULL is fine */
