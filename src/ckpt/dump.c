@@ -195,7 +195,8 @@ int gw_dump_start(const struct gw_dump_opts *o, struct gw_dump **out, struct gw_
 	gw_path(preload, sizeof(preload), "LD_PRELOAD=%s", o->preload);
 	gw_path(home, sizeof(home), "GODWIT_CRIU_HOME=%s", o->home_path);
 	gw_path(dir, sizeof(dir), "GODWIT_CRIU_DIR=%s", o->shim_dir);
-	const char *const env[] = {preload, home, dir, "GODWIT_CRIU_MODE=dump", NULL};
+	const char *const env[] = {preload, home, dir, "GODWIT_CRIU_MODE=dump",
+				   o->container->netns_path[0] ? "GODWIT_CRIU_EXTERNAL_NET=1" : NULL, NULL};
 	int rc = gw_mkdirs(o->images_dir, e);
 	if (rc == 0)
 		rc = gw_mkdirs(o->work_dir, e);

@@ -213,15 +213,3 @@ int gw_freezer_of(pid_t pid, char *out, size_t size, struct gw_err *e)
 	gw_path(out, size, "%s%s", point, !strcmp(rel, "/") ? "" : rel);
 	return 0;
 }
-
-int gw_freezer_adopt(pid_t pid, struct gw_err *e)
-{
-	char mine[PATH_MAX], file[PATH_MAX + 16], text[16];
-	int rc = gw_freezer_of(getpid(), mine, sizeof(mine), e);
-	if (rc < 0)
-		return rc;
-	gw_path(file, sizeof(file), "%s/cgroup.procs", mine);
-	gw_path(text, sizeof(text), "%d", pid);
-	rc = gw_write_knob(file, text);
-	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "move process %d into %s", pid, mine) : 0;
-}

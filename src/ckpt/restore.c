@@ -124,29 +124,18 @@ pid_t gw_restore_init_pid(const struct gw_restore *r)
 
 int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e)
 {
-	pid_t criu;
 	gw_home_go(r->home);
-	int rc = wait_point(r, "resume", timeout_ms, &criu, &r->init, e);
-	/* runc put CRIU itself into the container's cgroup: out with it, or the
-	 * freezer would stop the one who has to let the tasks go. */
-	if (rc == 0)
-		rc = gw_freezer_adopt(criu, e);
-	if (rc == 0)
-		rc = gw_freezer_freeze_soon(r->cgroup, e);
+	int rc = wait_point(r, "resume", timeout_ms, NULL, &r->init, e);
 	if (rc < 0)
 		return rc;
-	/* All tasks are stopped by CRIU now; what it lets go, the freezer keeps. */
 	r->state = STOPPED;
-	gw_home_go(r->home);
 	return 0;
 }
 
-int gw_restore_resume(struct gw_restore *r, struct gw_err *e)
+void gw_restore_resume(struct gw_restore *r)
 {
-	int rc = gw_freezer_thaw(r->cgroup, e);
-	if (rc == 0)
-		r->state = RUNNING;
-	return rc;
+	r->state = RUNNING;
+	gw_home_go(r->home);
 }
 
 int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e)

@@ -6,8 +6,14 @@
 /* restore: `runc restore --lazy-pages`, started early and held twice.
  *
  *   start ─▶ READY (CRIU waits at its first image) ─go─▶ STOPPED (every task
- *   is rebuilt and frozen in its cgroup) ─resume─▶ RUNNING
+ *   is rebuilt, held by CRIU's ptrace one step before its first instruction)
+ *   ─resume─▶ RUNNING
  *   abort from every state before RUNNING: nothing of it is left.
+ *
+ * STOPPED is held by CRIU waiting for our word; if CRIU dies there, the tasks
+ * die with it (PTRACE_O_EXITKILL, set by the preloaded library); if we die,
+ * it kills them. Why not the cgroup freezer: CRIU itself sits in the
+ * container's cgroup, and moving it out takes an RCU grace period (20 ms).
  *
  * runc does it all, so what comes out is an ordinary runc container. What
  * runc has no option for goes through the file that the annotation
@@ -39,8 +45,8 @@ const char *gw_restore_cgroup(const struct gw_restore *r);
 /* Images are whole: rebuild the tasks. Returns when they are STOPPED. */
 int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e);
 pid_t gw_restore_init_pid(const struct gw_restore *r);
-/* Let them run: one write to the freezer. */
-int gw_restore_resume(struct gw_restore *r, struct gw_err *e);
+/* Let them run: one byte to CRIU, which detaches from them. */
+void gw_restore_resume(struct gw_restore *r);
 /* After resume: runc's own end. Fails when runc says the restore failed. */
 int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e);
 void gw_restore_abort(struct gw_restore *r); /* kills tasks, CRIU, runc; deletes the container */
