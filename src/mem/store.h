@@ -27,10 +27,15 @@ int gw_store_write(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t n
 /* The span reads as zero from now on and costs no memory. */
 int gw_store_drop(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t npages, struct gw_err *e);
 
-/* Forget which spans are recent: called at the start of each round, so that
+/* At most 131,072 spans of a space are remembered; the rest is as old as any.
+ * Forget which spans are recent: called at the start of each round, so that
  * after the last one exactly its spans are. */
 void gw_store_new_round(struct gw_store *s);
 uint64_t gw_store_bytes(const struct gw_store *s); /* memory held now */
+
+/* The page map (bits.h) of a space: a set bit is a page that was written, a
+ * clear one reads as zero. Borrowed; -1: no such space. */
+int gw_store_bits_fd(struct gw_store *s, uint32_t space);
 
 /* Walk the spaces: fn(ctx, space, memfd, recent spans, count). Borrowed. */
 typedef int gw_store_fn(void *ctx, const struct gw_space *space, int memfd, const struct gw_span *recent, size_t n);
