@@ -22,9 +22,11 @@ struct gw_rate;
 int gw_tls_new(const char *ca_path, const char *cert_path, const char *key_path, struct gw_tls **out, struct gw_err *e);
 void gw_tls_free(struct gw_tls *t);
 
-/* Connect and handshake within timeout_ms. peer_name: who must answer. */
+/* Connect and handshake within timeout_ms. peer_name: who must answer. TLS 1.3
+ * ends on this side before the peer has judged our certificate: a refusal
+ * comes as the failure of the first gw_conn_recv, in words. */
 int gw_conn_dial(struct gw_tls *t, const char *host, uint16_t port, const char *peer_name, int timeout_ms,
-		 struct gw_conn **out, struct gw_err *e);
+                 struct gw_conn **out, struct gw_err *e);
 /* Handshake on an accepted socket; take_fd is closed also on failure. */
 int gw_conn_accept(struct gw_tls *t, int take_fd, int timeout_ms, struct gw_conn **out, struct gw_err *e);
 void gw_conn_free(struct gw_conn *c);
@@ -38,7 +40,8 @@ int gw_conn_send(struct gw_conn *c, enum gw_frame_type type, const struct iovec 
 
 /* One frame. The payload lives in c until the next gw_conn_recv. timeout_ms
  * -1: for ever. -ETIMEDOUT leaves the connection usable only when no byte of
- * a frame had arrived. End of stream before a header: GW_PEER, -ECONNRESET. */
+ * a frame had arrived. End of stream before a header: GW_PEER, -ECONNRESET;
+ * inside a frame: GW_PEER, -EPROTO. */
 struct gw_frame {
 	enum gw_frame_type type;
 	const uint8_t *payload;
@@ -48,10 +51,14 @@ int gw_conn_recv(struct gw_conn *c, int timeout_ms, struct gw_frame *out, struct
 
 /* Wake every blocked call of this connection; they return -ECANCELED. */
 void gw_conn_shutdown(struct gw_conn *c);
-uint64_t gw_conn_sent_bytes(const struct gw_conn *c);
+uint64_t gw_conn_sent_bytes(const struct gw_conn *c); /* on the wire, TLS included */
+/* Change our sending key each time so many bytes went under it. The default
+ * (64 GiB) keeps far from RFC 8446's limit for AES-GCM; for tests. */
+void gw_conn_rekey_after(struct gw_conn *c, uint64_t bytes);
 
 /* A bandwidth limit shared by connections; bytes_per_s 0 means none.
- * gw_rate_take sleeps until n bytes may be sent. */
+ * gw_rate_take sleeps until n bytes may be sent; r NULL: no limit. Takers
+ * are served in order; unused time is saved up for 10 ms. */
 struct gw_rate *gw_rate_new(uint64_t bytes_per_s);
 void gw_rate_free(struct gw_rate *r);
 void gw_rate_take(struct gw_rate *r, size_t n);

@@ -44,6 +44,9 @@ struct gw_frame_hdr {
 void gw_frame_pack(const struct gw_frame_hdr *h, uint8_t out[GW_FRAME_HDR_BYTES]);
 /* GW_PEER with words when magic, version, type, length or crc is wrong. */
 int gw_frame_unpack(const uint8_t in[GW_FRAME_HDR_BYTES], struct gw_frame_hdr *out, struct gw_err *e);
+/* The payload lengths a type allows; 0 for a type that does not exist. */
+uint32_t gw_frame_min(uint8_t type);
+uint32_t gw_frame_max(uint8_t type);
 
 /* A run of pages of one space. addr is page-aligned. */
 struct gw_run {
@@ -69,15 +72,22 @@ enum { GW_PAGES_HDR_BYTES = 16, GW_RUN_BYTES = 16, GW_RUNS_MAX = 4096, GW_PAGES_
 /* Writes GW_PAGES_HDR_BYTES + nruns * GW_RUN_BYTES; returns that count. */
 size_t gw_pages_pack(const struct gw_pages_hdr *h, const struct gw_run *runs, uint8_t *out);
 /* Checks everything: run count, page alignment, address below 2^57, sum of
- * the runs against raw_bytes, data length against codec. *out_runs_at and
- * *out_data_at are offsets into payload; runs are read with gw_run_unpack. */
-int gw_pages_unpack(const uint8_t *payload, size_t len, struct gw_pages_hdr *out, size_t *out_data_at, struct gw_err *e);
+ * the runs against raw_bytes, data length against codec. *out_data_at is an
+ * offset into payload; runs are read with gw_run_unpack. */
+int gw_pages_unpack(const uint8_t *payload, size_t len, struct gw_pages_hdr *out, size_t *out_data_at,
+                    struct gw_err *e);
 int gw_drop_unpack(const uint8_t *payload, size_t len, struct gw_pages_hdr *out, struct gw_err *e);
 size_t gw_drop_pack(uint32_t space, const struct gw_run *runs, uint32_t nruns, uint8_t *out);
 /* i-th run of a checked PAGES (runs start at GW_PAGES_HDR_BYTES) or DROP (at 8) payload. */
 void gw_run_unpack(const uint8_t *runs_at, uint32_t i, struct gw_run *out);
 
-/* FILE payload: u16 name length, u16 flags (GW_FILE_LAST), u32 mode, u64 offset, name (no '/', no NUL), data. */
+/* BARRIER and BARRIER_ACK payload: u64 number. */
+enum { GW_BARRIER_BYTES = 8 };
+void gw_barrier_pack(uint64_t number, uint8_t out[GW_BARRIER_BYTES]);
+int gw_barrier_unpack(const uint8_t *payload, size_t len, uint64_t *out_number, struct gw_err *e);
+
+/* FILE payload: u16 name length, u16 flags (GW_FILE_LAST), u32 mode
+ * (permission bits, the rest is masked off), u64 offset, name (no '/', no NUL, not "." or ".."), data. */
 struct gw_file_hdr {
 	char name[256];
 	uint32_t mode;

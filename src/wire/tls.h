@@ -1,0 +1,35 @@
+#pragma once
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/gw_err.h"
+
+/* tls: what conn.c needs of OpenSSL, and only that. Private to src/wire.
+ *
+ * gw_tls is read-only once made: any number of threads. A gw_tls_io belongs
+ * to one connection and must outlive its SSL object; `more` is set by the
+ * writer under the connection's SSL lock. */
+struct gw_tls {
+	SSL_CTX *ctx;
+};
+
+enum { GW_TLS_RECORD = 16384, GW_TLS_NAME_MAX = 256, GW_TLS_READ_AHEAD = 256 * 1024 };
+
+struct gw_tls_io {
+	int fd;
+	bool more; /* another record of the same frame follows: let the kernel fill its segments */
+	_Atomic uint64_t sent_bytes;
+};
+
+/* An SSL object over io->fd. want_name NULL: accept, any name the CA signed.
+ * NULL: no memory. The caller frees it with SSL_free. */
+SSL *gw_tls_session(const struct gw_tls *t, struct gw_tls_io *io, const char *want_name);
+
+/* Say why an SSL_* call failed. what: "handshake with 10.0.0.1:9460". sys:
+ * errno right after the call. Returns -errno as gw_fail. */
+int gw_tls_fail(const SSL *ssl, int ssl_error, int sys, struct gw_err *e, const char *what);
+
+/* Whom the certificate names: first DNS name, else CN. -EPROTO when there is
+ * none or it is no plain name. */
+int gw_tls_peer_name(const SSL *ssl, char out[GW_TLS_NAME_MAX], struct gw_err *e);
