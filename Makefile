@@ -1,0 +1,25 @@
+# The few things one does with the tree; everything is done by a script that
+# can be called alone. GODWIT_NATIVE=1 uses this machine (Debian 13) instead of
+# the cached Debian 13 root.
+.PHONY: all demo test bench lab-up lab-down clean fmt help
+
+all:
+	@tools/build
+demo:
+	@tools/godwit-lab demo $(ARGS)
+test:
+	@tools/test $(ARGS)
+bench:
+	@bench/run $(ARGS)
+lab-up:
+	@tools/godwit-lab up $(ARGS)
+lab-down:
+	@tools/godwit-lab down
+fmt:
+	@tools/in-root sh -c 'clang-format -i $$(git ls-files "*.c" "*.h" 2>/dev/null || find cmd src preload tests bench fuzz -name "*.[ch]")'
+clean:
+	@rm -rf build build-test build-asan build-fuzz
+help:
+	@printf '%s\n' 'make           build into build/' 'make demo      five live migrations of a redis under load (ARGS="--mib 1024 --rate 5000 --times 5")' \
+	 'make test      all tests' 'make bench     the benchmark (ARGS="--rss 1024 --rate 5000 --runs 3" for one row)' \
+	 'make lab-up    two hosts to play with' 'make lab-down  and gone' 'make fmt       clang-format' 'make clean     remove the build folders'
