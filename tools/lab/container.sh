@@ -175,7 +175,9 @@ start_container() { # HOST NAME SECCOMP TMP ARGS...
 	pod_up "$h" "$n"
 	pod_route_via $CLIENT_HOST "$n" "$h"
 	in_host "$h" mkdir -p "/var/lib/lab/$n"
-	write_config "/run/netns/$n" "$seccomp" "$tmp" "$n" "$@" | in_host "$h" sh -c "cat > /var/lib/lab/$n/config.json"
+	mkdir -p "$ST/bundles"
+	write_config "/run/netns/$n" "$seccomp" "$tmp" "$n" "$@" >"$ST/bundles/$n.json"
+	in_host "$h" sh -c "cat > /var/lib/lab/$n/config.json" <"$ST/bundles/$n.json"
 	# runc's own words are wanted, but the container must not inherit the log as its stderr.
 	in_host "$h" sh -c "cd /var/lib/lab/$n && runc --log /run/lab/runc.log run -d --pid-file /var/lib/lab/$n/pid $n </dev/null >/dev/null 2>&1" ||
 		{ in_host "$h" tail -n 3 /run/lab/runc.log >&2; return 1; }
@@ -216,6 +218,43 @@ cmd_rm() {
 		fi
 		pod_down "$h" "$n"
 	done
-	rm -f "$ST/pods/$n" "$ST"/*/keys-"$n"
+	rm -f "$ST/pods/$n" "$ST/bundles/$n.json" "$ST"/*/keys-"$n"
 }
-cmd_load() { die "not yet"; }
+help_load() {
+	cat <<'H'
+godwit-lab load NAME [--on HOST] [--ipv6] [--port P] [LAB-LOAD OPTIONS]
+Run the checking client against redis container NAME, on host-c or on HOST, until
+its --seconds are over or "godwit-lab load NAME stop". It holds one connection
+and checks every answer, and at the end every key.
+  godwit-lab load NAME mark WORD   numbers since the last mark, as JSON
+  godwit-lab load NAME stop        verify and end
+  --rate N --value N --keys N --seconds N ... go to lab-load ("lab-load --help" on a host)
+One line a second goes to /run/godwit-lab/HOST/load-NAME.json.
+H
+}
+cmd_load() {
+	local n= on=$CLIENT_HOST v6= port=7001 keys
+	local -a pass=()
+	while [ $# -gt 0 ]; do
+		case $1 in
+			-h | --help) help_load; return ;;
+			--on) [ $# -ge 2 ] || usage_error "--on needs a host"; on=$2; shift ;;
+			--port) [ $# -ge 2 ] || usage_error "--port needs a number"; port=$2; shift ;;
+			--ipv6) v6=1 ;;
+			*) if [ -z "$n" ]; then n=$1; else pass+=("$1"); fi ;;
+		esac
+		shift
+	done
+	[ -n "$n" ] || usage_error "needs a container"
+	need_host "$on"
+	need_pod "$n"
+	local s=/run/lab/load-$n.sock i
+	case ${pass[0]:-} in
+		mark | peek | rate | stop) in_host "$on" lab-load ctl "$s" "${pass[@]}"; return ;;
+	esac
+	keys=$(cat "$ST"/*/keys-"$n" 2>/dev/null || echo 200000)
+	[ "$keys" -lt 200000 ] || keys=200000
+	i=$(pod_index "$n")
+	enter_exec "$on" lab-load --host "$(if [ -n "$v6" ]; then pod_ip6 "$i"; else pod_ip "$i"; fi)" --port "$port" --keys "$keys" \
+		--report-file "/run/lab/load-$n.json" --control "$s" ${pass[@]+"${pass[@]}"}
+}
