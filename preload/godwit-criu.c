@@ -22,6 +22,8 @@
  *            small tmpfs contents are packed and unpacked here instead of by
  *            tar and gzip (tmpfs.c; the image stays a .tar.gz).
  *
+ *            GODWIT_CRIU_COMMIT names the file that must exist then.
+ *
  * Waiting: connect to the unix socket GODWIT_CRIU_HOME, send one line
  * "POINT PID TASK\n", read one byte: 'g' goes on, anything else or the end of
  * the stream makes the call fail, which makes CRIU give up. docs/criu.md. */
@@ -311,6 +313,15 @@ int open64(const char *path, int flags, ...)
 	return real(path, flags, mode);
 }
 
+/* May the restored tasks run? Where a commit file is named its existence
+ * alone decides: godwit may have made it and died before it could answer. */
+static bool may_resume(int task)
+{
+	const char *commit = getenv("GODWIT_CRIU_COMMIT");
+	bool told = wait_at("resume", task);
+	return commit ? access(commit, F_OK) == 0 : told;
+}
+
 /* CRIU tells its client of each stage by a criu_notify message on its RPC
  * socket; "pre-resume" is the last word before the tasks are let go. */
 ssize_t write(int fd, const void *buf, size_t len)
@@ -320,7 +331,7 @@ ssize_t write(int fd, const void *buf, size_t len)
 	if (len < 128 && len > sizeof(stage) && mode_is("restore") && memmem(buf, len, stage, sizeof(stage) - 1)) {
 		struct stat st;
 		int task = gwc_notify_pid(buf, len);
-		if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && !wait_at("resume", task)) {
+		if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && !may_resume(task)) {
 			/* Nobody may let these tasks run. Init's death is its pid namespace's. */
 			if (task > 0)
 				kill(task, SIGKILL);

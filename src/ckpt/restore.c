@@ -44,10 +44,11 @@ int gw_restore_write_config(const char *path, struct gw_err *e)
 
 static int start_runc(struct gw_restore *r, const struct gw_restore_opts *o, struct gw_err *e)
 {
-	char preload[PATH_MAX + 16], home[PATH_MAX + 32];
+	char preload[PATH_MAX + 16], home[PATH_MAX + 32], commit[PATH_MAX + 32];
 	gw_path(preload, sizeof(preload), "LD_PRELOAD=%s", o->preload);
 	gw_path(home, sizeof(home), "GODWIT_CRIU_HOME=%s", o->home_path);
-	const char *const env[] = {preload, home, "GODWIT_CRIU_MODE=restore", NULL};
+	gw_path(commit, sizeof(commit), "GODWIT_CRIU_COMMIT=%s", o->commit_path ?: "");
+	const char *const env[] = {preload, home, "GODWIT_CRIU_MODE=restore", o->commit_path ? commit : NULL, NULL};
 	const char *const argv[] = {r->runc, "--root", o->runc_root, "--log", r->runc_log, "restore", "--detach", "--lazy-pages",
 				    "--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore", "--bundle", o->bundle,
 				    "--image-path", o->images_dir, "--work-path", o->work_dir, "--pid-file", o->pid_file, o->id, NULL};

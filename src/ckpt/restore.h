@@ -30,6 +30,7 @@ struct gw_restore_opts {
 	const char *work_dir;   /* the page server listens at WORK/lazy-pages.socket */
 	const char *preload;
 	const char *home_path;
+	const char *commit_path; /* its existence is what lets the tasks run (move/handover.h); NULL: our word alone */
 	const char *pid_file;
 	int stdio[3]; /* for the container, -1: /dev/null */
 	int cancel_fd;
