@@ -6,25 +6,40 @@
 
 /* hold: packets to a frozen pod wait instead of being lost.
  *
- *   OPEN ──shut──▶ HELD ──release──▶ OPEN
+ *   OPEN ──shut──▶ HELD ──release──────▶ OPEN
+ *                    └────release_moved──▶ MOVED (until free)
  *
- * gw_hold_new puts the rules in place: what goes to the pod (prerouting, and
- * output for this host's own processes) and what the pod sends (prerouting,
- * by its veth) passes through two nfqueues that a thread of ours reads. OPEN:
- * every packet is accepted at once. HELD: packets to the pod are kept, in
- * order; packets from it are dropped, so that nothing of the frozen copy
- * gets out. release accepts the kept ones: the kernel routes them again, so
- * after the route was turned they go to the destination (nfqueue's reinject
- * of a packet accepted at prerouting goes through routing; at output it is
- * re-routed when its mark or addresses changed, so the rule for output must
- * take care of that).
- * Rules are nftables `queue` where the kernel has it, else iptables/ip6tables
- * NFQUEUE in the raw table; with bypass, so that a dead godwitd does not cut
- * the pod off. IPv4 and IPv6, every protocol.
+ * gw_hold_new puts the rules in place (net/rules.h): what goes to the pod
+ * (prerouting, and output for this host's own processes) and what the pod
+ * sends (prerouting, by its veth) passes through two nfqueues that a thread
+ * of ours reads. release accepts the kept packets and the kernel looks for
+ * their way again, so after the route was turned they go to the destination.
+ *
+ *            to the pod          from the pod
+ *   OPEN     pass                pass
+ *   HELD     kept, in order      pass; after gw_hold_mute dropped
+ *   MOVED    pass (routed on)    dropped
+ *
+ * Why what the pod sends passes until gw_hold_mute: between shut and the end
+ * of the freeze it still runs and answers. Dropped, an answer over UDP would
+ * be lost, and one over TCP would be in the dump as sent, so that the copy
+ * sends it again only after its first retransmission timeout, a whole second.
+ *
+ * Also for a destination host: a hold there keeps what its own processes
+ * send, so that it need not go to the source and back.
+ *
+ * IPv4 and IPv6, every protocol; segments stay unsegmented; bypass, so that a
+ * dead godwitd does not cut the pod off. Neighbour discovery is never held.
  * Limits: HOLD_PACKETS_MAX kept (nfqueue's own length is set to it); more are
- * dropped and counted.
- * Threads: calls from the owner; the reader thread is inside. */
+ * dropped and counted. What a flowtable forwards (nft `flow add`) passes no
+ * rule and so is not held. Another program that removes netfilter chains
+ * while packets are kept makes the kernel drop them (they are sent again, a
+ * retransmission timeout later), and so does deleting the interface a kept
+ * packet of this host's own would leave by.
+ * Threads: calls from the owner, one at a time; the reader thread is inside. */
 struct gw_hold;
+
+enum { HOLD_PACKETS_MAX = 16384 };
 
 struct gw_hold_stats {
 	uint64_t passed;
@@ -34,16 +49,21 @@ struct gw_hold_stats {
 	uint64_t held_us_max; /* longest time one packet was kept */
 };
 
-/* Takes a few ms (may start nft or iptables): before the freeze. */
+/* Under a millisecond, no program is started; still: before the freeze. */
 int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e);
-void gw_hold_shut(struct gw_hold *h);    /* OPEN -> HELD, microseconds, cannot fail */
+/* OPEN -> HELD, microseconds, cannot fail. When it returns, nothing more gets to the pod. */
+void gw_hold_shut(struct gw_hold *h);
+/* HELD: the pod is frozen; what its sockets still send by themselves is
+ * dropped from now on. Not needed where release_moved comes before the kill. */
+void gw_hold_mute(struct gw_hold *h);
 void gw_hold_release(struct gw_hold *h); /* HELD -> OPEN, in order; out of the pod passes again */
 /* The pod has left: kept packets go (to where the route points now), what the
  * dead copy might still send is dropped from now on until gw_hold_free. */
 void gw_hold_release_moved(struct gw_hold *h);
 void gw_hold_stats(struct gw_hold *h, struct gw_hold_stats *out);
-void gw_hold_free(struct gw_hold *h); /* rules go; kept packets are accepted */
-/* Rules left by a godwitd that died: remove all that carry our mark. */
+void gw_hold_free(struct gw_hold *h); /* rules go; kept packets are accepted; NULL is fine */
+/* Rules left by a godwitd that died: remove all that carry our mark. (The
+ * kernel does it too, at its death; this is for what an older one left.) */
 int gw_hold_sweep(struct gw_err *e);
 /* Can this kernel hold? Names what is missing (for `godwit check`). */
 int gw_hold_supported(struct gw_err *e);

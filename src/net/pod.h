@@ -39,9 +39,17 @@ struct gw_pod {
 	struct gw_addr gateways[GW_POD_ADDRS_MAX]; /* neighbours the routes need, to be entered as permanent */
 };
 
-/* netns_path as in config.json ("/run/netns/x" or "/proc/PID/ns/net"). A
- * container in the host's own network namespace is refused: GW_INPUT, code
- * "HostNetwork". No address: "NoAddress". More than one interface: "ManyInterfaces". */
+/* netns_path as in config.json ("/run/netns/x" or "/proc/PID/ns/net"). All
+ * refusals are GW_INPUT with a code:
+ *   HostNetwork     the container is in the host's own network namespace
+ *   NoAddress       no interface that is up, or no global address on it
+ *   ManyInterfaces  more than one interface is up (loopback aside)
+ *   NotVeth         its interface is no veth (macvlan, ipvlan, SR-IOV, ...)
+ *   NotRouted       the host's end is in another namespace or a bridge's port:
+ *                   packets to the pod would pass the host without being routed
+ *   ManyAddresses, ManyRoutes   more than fit into struct gw_pod
+ *   OddRoute        a route of several next hops, or through another family
+ * Calling thread's namespace: the host's. Takes about a millisecond. */
 int gw_pod_inspect(const char *netns_path, struct gw_pod *out, struct gw_err *e);
 void gw_pod_to_json(const struct gw_pod *p, yyjson_mut_doc *doc, yyjson_mut_val *obj);
 int gw_pod_from_json(yyjson_val *obj, struct gw_pod *out, struct gw_err *e); /* input of a peer: all checked */

@@ -1,0 +1,26 @@
+#pragma once
+#include <net/if.h>
+
+#include "base/gw_err.h"
+#include "net/pod.h"
+
+/* routed: what the two files of the routed mover share. See net/mover.h. */
+enum { GW_ROUTED_ID_MAX = 200 };
+
+struct gw_routed_names {
+	char link[IFNAMSIZ]; /* the host's end: "gw" and a hash of the id */
+	char netns[GW_ROUTED_ID_MAX + 32];
+};
+
+/* The id comes from a user or a peer: checked here, before any path is made of it. */
+int gw_routed_names(const char *id, struct gw_routed_names *out, struct gw_err *e);
+
+int gw_routed_prepare(const char *id, const struct gw_pod *p, char *out_netns, size_t size, struct gw_err *e);
+int gw_routed_discard(const char *id, const struct gw_pod *p, const char *netns_path, struct gw_err *e);
+
+/* 0, or "NoForwarding" with the sysctl to set. */
+int gw_routed_forwards(int family, struct gw_err *e);
+
+/* Write below /proc/sys: ("0", e, "net/ipv4/conf/%s/send_redirects", link). */
+[[gnu::format(printf, 3, 4)]]
+int gw_routed_sysctl(const char *value, struct gw_err *e, const char *key, ...);
