@@ -1,0 +1,401 @@
+/* dest: one incoming migration, from hello to "gone". */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/clock.h"
+#include "base/gw_log.h"
+#include "base/io.h"
+#include "base/scope.h"
+#include "move/dest_priv.h"
+#include "move/msg.h"
+
+enum {
+	RESTORE_TIMEOUT_MS = 60000,
+	RUNC_END_TIMEOUT_MS = 60000,
+	IDLE_TIMEOUT_MS = 600000, /* a source that says nothing for so long is gone */
+	FILL_LOOK_MS = 100,
+};
+
+/* ---- registry ---- */
+
+static struct gw_dest *find_locked(struct gw_daemon *d, const char *mig)
+{
+	for (struct gw_dest *s = d->dests; s; s = s->next)
+		if (!strcmp(s->mig, mig))
+			return s;
+	return NULL;
+}
+
+static struct gw_dest *session_new(struct gw_daemon *d, struct gw_conn *c, const char *mig)
+{
+	struct gw_dest *s = calloc(1, sizeof(*s));
+	assert(s);
+	s->d = d;
+	(void)snprintf(s->mig, sizeof(s->mig), "%s", mig);
+	(void)snprintf(s->peer, sizeof(s->peer), "%s", gw_conn_peer(c));
+	gw_mig_dir(d, mig, s->dir, sizeof(s->dir));
+	gw_commit_path(d->cfg.state_dir, mig, s->commit_file, sizeof(s->commit_file));
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->data_idle, NULL);
+	s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->state = D_RECEIVING;
+	for (int i = 0; i < 3; i++)
+		s->stdio[i] = -1;
+	(void)snprintf(s->journal.mig, sizeof(s->journal.mig), "%s", mig);
+	(void)snprintf(s->journal.peer, sizeof(s->journal.peer), "%s", s->peer);
+	(void)snprintf(s->journal.runc_root, sizeof(s->journal.runc_root), "%s", d->cfg.runc_root);
+	s->progress = gw_progress_new(mig, "?", s->peer, d->cfg.name, true);
+	return s;
+}
+
+static void session_free(struct gw_dest *s)
+{
+	struct gw_err ignored;
+	gw_restore_close(s->restore);
+	gw_pages_free(s->pages, false);
+	gw_store_free(s->store);
+	gw_journal_done(&s->journal);
+	free(s->descriptors);
+	for (int i = 0; i < 3; i++)
+		if (s->stdio[i] >= 0)
+			(void)close(s->stdio[i]);
+	(void)close(s->wake_fd);
+	(void)gw_remove_tree(s->dir, &ignored);
+	gw_progress_unref(s->progress);
+	pthread_cond_destroy(&s->data_idle);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+/* ---- data connections ---- */
+
+static bool data_enter(struct gw_daemon *d, struct gw_conn *c, const char *mig, struct gw_dest **out)
+{
+	pthread_mutex_lock(&d->lock);
+	struct gw_dest *s = find_locked(d, mig);
+	bool ok = false;
+	if (s && !strcmp(s->peer, gw_conn_peer(c))) {
+		pthread_mutex_lock(&s->lock);
+		ok = s->store && s->state == D_RECEIVING && s->data_active < gw_countof(s->data);
+		if (ok)
+			s->data[s->data_active++] = c;
+		pthread_mutex_unlock(&s->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+	*out = s;
+	return ok;
+}
+
+static void data_leave(struct gw_dest *s, struct gw_conn *c)
+{
+	pthread_mutex_lock(&s->lock);
+	for (unsigned i = 0; i < s->data_active; i++)
+		if (s->data[i] == c) {
+			s->data[i] = s->data[--s->data_active];
+			break;
+		}
+	pthread_cond_broadcast(&s->data_idle);
+	pthread_mutex_unlock(&s->lock);
+}
+
+void gw_dest_data(struct gw_daemon *d, struct gw_conn *c, const char *mig)
+{
+	struct gw_dest *s;
+	struct gw_err e = {.class = GW_OK}, ignored;
+	if (!data_enter(d, c, mig, &s)) {
+		(void)gw_fail(&e, GW_PEER, EPROTO, "no migration %s is being received", mig);
+		(void)gw_msg_send_error(c, &e, &ignored);
+		return;
+	}
+	int rc = gw_hello_send(c, "data", mig, &e);
+	if (rc == 0)
+		rc = gw_recv_data(c, s->store, &s->counters, &e);
+	if (rc < 0 && rc != -ECANCELED) {
+		gw_warn("data connection lost", kv_str("mig", mig), kv_str("reason", e.text));
+		(void)gw_msg_send_error(c, &e, &ignored);
+	}
+	data_leave(s, c);
+}
+
+static void data_stop(struct gw_dest *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (unsigned i = 0; i < s->data_active; i++)
+		gw_conn_shutdown(s->data[i]);
+	while (s->data_active)
+		pthread_cond_wait(&s->data_idle, &s->lock);
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- decisions ---- */
+
+static bool dest_step(struct gw_dest *s, enum gw_dest_event ev)
+{
+	pthread_mutex_lock(&s->lock);
+	bool ok = gw_dest_next(&s->state, ev);
+	pthread_mutex_unlock(&s->lock);
+	return ok;
+}
+
+int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
+{
+	pthread_mutex_lock(&s->lock);
+	bool first = s->state == D_PREPARED;
+	/* The commit point: this file. Everything after it only follows. */
+	int rc = first ? gw_write_file(s->commit_file, s->peer, strlen(s->peer), e) : 0;
+	if (rc == 0 && !gw_dest_next(&s->state, DE_COMMIT))
+		rc = gw_fail(e, GW_PEER, EPROTO, "commit of migration %s, which is %s", s->mig, gw_dest_state_name(s->state));
+	if (rc == 0 && first) {
+		uint64_t t0 = gw_now_us();
+		struct gw_err why;
+		if (gw_mover_routed.activate(s->container, &s->pod, &why) < 0)
+			gw_error("route to the arrived container not set", kv_str("mig", s->mig), kv_str("reason", why.text));
+		gw_restore_resume(s->restore);
+		s->resume_us = gw_now_us() - t0;
+		s->journal.dest = s->state;
+		if (gw_journal_write(s->d->cfg.state_dir, &s->journal, &why) < 0)
+			gw_error("journal not written", kv_str("mig", s->mig), kv_str("reason", why.text));
+	}
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+void gw_dest_abort(struct gw_dest *s)
+{
+	(void)dest_step(s, DE_ABORT);
+}
+
+const char *gw_dest_decide(struct gw_daemon *d, const char *mig, const char *word, const char *peer)
+{
+	const char *answer = NULL;
+	pthread_mutex_lock(&d->lock);
+	struct gw_dest *s = find_locked(d, mig);
+	if (s && (!peer || !strcmp(s->peer, peer))) {
+		struct gw_err e;
+		uint64_t one = 1;
+		if (!strcmp(word, "commit") && gw_dest_commit(s, &e) < 0)
+			gw_warn("commit refused", kv_str("mig", mig), kv_str("reason", e.text));
+		if (!strcmp(word, "abort"))
+			gw_dest_abort(s);
+		pthread_mutex_lock(&s->lock);
+		answer = gw_dest_state_name(s->state);
+		if (s->state == D_COMMITTED || s->state == D_ABORTED) {
+			(void)!write(s->wake_fd, &one, sizeof(one));
+			if (s->ctl && *word)
+				gw_conn_shutdown(s->ctl); /* it may hang on a dead link */
+		}
+		pthread_mutex_unlock(&s->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+	return answer;
+}
+
+/* ---- the control connection ---- */
+
+static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
+{
+	if (!s->restore || !s->pages)
+		return gw_fail(e, GW_PEER, EPROTO, "images without arm");
+	uint64_t t0 = gw_now_us();
+	int rc = gw_pages_give(s->pages, s->store, e);
+	uint64_t t1 = gw_now_us();
+	if (rc == 0)
+		rc = gw_restore_go(s->restore, RESTORE_TIMEOUT_MS, e);
+	if (rc < 0)
+		return rc;
+	if (!dest_step(s, DE_RESTORED))
+		return gw_fail(e, GW_PEER, EPROTO, "restored while %s", gw_dest_state_name(s->state));
+	s->journal.dest = s->state;
+	rc = gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
+	if (rc < 0)
+		return rc;
+	struct gw_msg m = gw_msg_new("restored");
+	yyjson_mut_obj_add_uint(m.doc, m.root, "give_us", t1 - t0);
+	yyjson_mut_obj_add_uint(m.doc, m.root, "restore_us", gw_now_us() - t1);
+	return gw_msg_send(c, &m, e);
+}
+
+static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
+{
+	struct gw_space sp = {.id = (uint32_t)gw_json_u64(o, "id", 0),
+			      .kind = (enum gw_space_kind)gw_json_u64(o, "kind", 0),
+			      .pid = (pid_t)gw_json_i64(o, "pid", 0),
+			      .vpid = (pid_t)gw_json_i64(o, "vpid", 0),
+			      .shmid = gw_json_u64(o, "shmid", 0),
+			      .size_bytes = gw_json_u64(o, "size_bytes", 0)};
+	if (!s->store || sp.id == 0 || (sp.kind != GW_SPACE_PROC && sp.kind != GW_SPACE_SHMEM))
+		return gw_fail(e, GW_PEER, EPROTO, "a memory space before prepare, or a bad one");
+	return gw_store_add(s->store, &sp, e);
+}
+
+static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
+{
+	int rc = gw_dest_commit(s, e);
+	if (rc < 0)
+		return rc;
+	struct gw_msg m = gw_msg_new("committed");
+	yyjson_mut_obj_add_uint(m.doc, m.root, "resume_us", s->resume_us);
+	return gw_msg_send(c, &m, e);
+}
+
+/* 1: the conversation is over. */
+static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson_val *o, struct gw_err *e)
+{
+	int rc;
+	if (!strcmp(type, "check"))
+		return gw_check_answer(s->d, c, o, e);
+	if (!strcmp(type, "prepare"))
+		return gw_daemon_remember(s->d, s->progress), (rc = gw_dest_prepare(s, o, e)) < 0 ? rc : gw_msg_send_type(c, "prepared", e);
+	if (!strcmp(type, "space"))
+		return (rc = add_space(s, o, e)) < 0 ? rc : gw_msg_send_type(c, "space-made", e);
+	if (!strcmp(type, "round")) {
+		if (s->store)
+			gw_store_new_round(s->store);
+		return 0;
+	}
+	if (!strcmp(type, "arm"))
+		return (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
+	if (!strcmp(type, "images-whole"))
+		return restore(s, c, e);
+	if (!strcmp(type, "commit"))
+		return on_commit(s, c, e);
+	if (!strcmp(type, "abort")) {
+		gw_dest_abort(s);
+		return 1;
+	}
+	if (!strcmp(type, "gone"))
+		return 1;
+	return gw_fail(e, GW_PEER, EPROTO, "unknown message \"%s\"", type);
+}
+
+static int converse(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
+{
+	for (;;) {
+		struct gw_frame f;
+		gw_auto(jdoc) yyjson_doc *doc = NULL;
+		const char *type;
+		int rc = gw_conn_recv(c, IDLE_TIMEOUT_MS, &f, e);
+		if (rc < 0)
+			return rc;
+		if (f.type == GW_F_FILE) {
+			rc = gw_dest_image(s, &f, e);
+		} else {
+			rc = gw_msg_parse(&f, &doc, &type, e);
+			if (rc == 0)
+				rc = on_msg(s, c, type, yyjson_doc_get_root(doc), e);
+		}
+		if (rc != 0)
+			return rc;
+	}
+}
+
+/* Prepared, and the link is gone: stay stopped, ask, wait for a word. */
+static void ask_until_decided(struct gw_dest *s)
+{
+	gw_warn("in doubt", kv_str("mig", s->mig), kv_str("peer", s->peer));
+	gw_progress_phase(s->progress, "InDoubt");
+	(void)dest_step(s, DE_LINK_LOST);
+	gw_resolve_dest(s);
+}
+
+/* Committed: the container runs; see it filled, and runc ended well. */
+static void finish(struct gw_dest *s)
+{
+	struct gw_err e;
+	gw_progress_phase(s->progress, "Filling");
+	if (gw_restore_finish(s->restore, RUNC_END_TIMEOUT_MS, &e) < 0)
+		gw_error("runc restore did not end well", kv_str("mig", s->mig), kv_str("reason", e.text));
+	gw_store_free(gw_take(s->store));
+	struct gw_pages_status st = {0};
+	while (gw_pages_status(s->pages, &st, &e) == 0 && !st.done) {
+		struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+		f->dest_left_bytes = st.left_bytes;
+		f->faults = st.faults;
+		gw_progress_done(s->progress);
+		struct pollfd p = {.fd = s->d->stop_fd, .events = POLLIN};
+		if (poll(&p, 1, FILL_LOOK_MS) > 0)
+			break; /* we end; the page server goes on by itself */
+	}
+	gw_info("container arrived", kv_str("mig", s->mig), kv_str("container", s->container), kv_str("from", s->peer),
+		kv_u64("faults", st.faults), kv_u64("fill_us", st.fill_us), kv_u64("fault_us_max", st.fault_us_max));
+	gw_progress_end(s->progress, "Done", NULL);
+}
+
+static void tell_failure(struct gw_dest *s, struct gw_conn *c, const struct gw_err *why)
+{
+	struct gw_err ignored;
+	gw_warn("incoming migration failed", kv_str("mig", s->mig), kv_str("container", s->container),
+		kv_str("reason", why->text));
+	(void)gw_msg_send_error(c, why, &ignored);
+}
+
+static void session_run(struct gw_dest *s, struct gw_conn *c)
+{
+	struct gw_err e = {.class = GW_OK};
+	s->ctl = c;
+	int rc = converse(s, c, &e);
+	pthread_mutex_lock(&s->lock);
+	s->ctl = NULL;
+	pthread_mutex_unlock(&s->lock);
+	bool gone = rc == 1 && s->state == D_COMMITTED;
+	if (rc < 0 && s->state == D_RECEIVING) {
+		/* Undone before it is told: the source may try again at once. */
+		(void)dest_step(s, DE_FAIL);
+		data_stop(s);
+		gw_dest_discard(s);
+		tell_failure(s, c, &e);
+	} else if (rc < 0 && s->state == D_PREPARED) {
+		ask_until_decided(s);
+	}
+	data_stop(s);
+	if (s->state == D_COMMITTED) {
+		finish(s);
+		/* Kept until the source has said that it is gone: asked again,
+		 * "unknown" would let it thaw. */
+		if (gone) {
+			(void)unlink(s->commit_file);
+			gw_journal_remove(s->d->cfg.state_dir, s->mig);
+		}
+	} else {
+		(void)dest_step(s, DE_FAIL);
+		gw_dest_discard(s);
+		gw_journal_remove(s->d->cfg.state_dir, s->mig);
+		gw_progress_end(s->progress, "Failed", &e);
+	}
+}
+
+void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig)
+{
+	struct gw_err e = {.class = GW_OK}, ignored;
+	struct gw_dest *s = session_new(d, c, mig);
+	pthread_mutex_lock(&d->lock);
+	bool taken = find_locked(d, mig) != NULL;
+	if (!taken) {
+		s->next = d->dests;
+		d->dests = s;
+	}
+	pthread_mutex_unlock(&d->lock);
+	int rc = taken ? gw_fail(&e, GW_PEER, EEXIST, "migration %s is known already", mig) : gw_mkdirs(s->dir, &e);
+	if (rc == 0)
+		rc = gw_hello_send(c, "control", mig, &e);
+	if (rc == 0) {
+		session_run(s, c);
+	} else {
+		(void)gw_msg_send_error(c, &e, &ignored);
+	}
+	if (!taken) {
+		pthread_mutex_lock(&d->lock);
+		for (struct gw_dest **p = &d->dests; *p; p = &(*p)->next)
+			if (*p == s) {
+				*p = s->next;
+				break;
+			}
+		pthread_mutex_unlock(&d->lock);
+	}
+	session_free(s);
+}

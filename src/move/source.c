@@ -1,0 +1,256 @@
+/* source: the life of one outgoing migration, and the calls from outside. */
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/gw_log.h"
+#include "base/io.h"
+#include "base/scope.h"
+#include "move/check.h"
+#include "move/msg.h"
+#include "move/source_priv.h"
+
+enum { WANT_FREEZE_US = 0, MAX_FREEZE_US = 1000000, ROUNDS_MAX = 30 };
+
+void gw_move_defaults(struct gw_move_opts *o)
+{
+	*o = (struct gw_move_opts){
+		.want_freeze_us = WANT_FREEZE_US, .max_freeze_us = MAX_FREEZE_US, .rounds_max = ROUNDS_MAX};
+}
+
+int gw_source_journal(struct gw_source *s, struct gw_err *e)
+{
+	s->journal.source = s->state;
+	return gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
+}
+
+bool gw_source_step(struct gw_source *s, enum gw_source_event ev)
+{
+	pthread_mutex_lock(&s->lock);
+	bool ok = gw_source_next(&s->state, ev);
+	pthread_mutex_unlock(&s->lock);
+	return ok;
+}
+
+static void list_add(struct gw_source *s)
+{
+	pthread_mutex_lock(&s->d->lock);
+	s->next = s->d->sources;
+	s->d->sources = s;
+	pthread_mutex_unlock(&s->d->lock);
+}
+
+static void list_remove(struct gw_source *s)
+{
+	pthread_mutex_lock(&s->d->lock);
+	for (struct gw_source **p = &s->d->sources; *p; p = &(*p)->next)
+		if (*p == s) {
+			*p = s->next;
+			break;
+		}
+	pthread_mutex_unlock(&s->d->lock);
+}
+
+static void drop_conns(struct gw_source *s)
+{
+	pthread_mutex_lock(&s->lock);
+	struct gw_sender *sender = gw_take(s->sender);
+	struct gw_conn *ctl = gw_take(s->ctl);
+	pthread_mutex_unlock(&s->lock);
+	gw_sender_free(sender);
+	for (unsigned i = 0; i < s->ndata; i++)
+		gw_conn_free(s->data[i]);
+	s->ndata = 0;
+	gw_conn_free(ctl);
+}
+
+static void source_free(struct gw_source *s)
+{
+	struct gw_err ignored;
+	gw_tracker_free(s->tracker);
+	drop_conns(s);
+	gw_dump_close(s->dump);
+	gw_hold_free(s->hold);
+	gw_guard_free(s->guard);
+	gw_container_free(s->container);
+	gw_rate_free(s->rate);
+	free(s->spaces);
+	gw_journal_done(&s->journal);
+	(void)gw_remove_tree(s->dir, &ignored);
+	if (s->cancel_fd >= 0)
+		(void)close(s->cancel_fd);
+	gw_progress_unref(s->progress);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static int work(struct gw_source *s, struct gw_err *e)
+{
+	int rc = gw_source_prepare(s, e);
+	if (rc == 0)
+		rc = gw_source_precopy(s, e);
+	if (rc == 0)
+		rc = gw_source_handover(s, e);
+	return rc;
+}
+
+static void *source_main(void *arg)
+{
+	struct gw_source *s = arg;
+	struct gw_err e = {.class = GW_OK};
+	gw_info("migration started", kv_str("mig", s->mig), kv_str("container", s->o.container), kv_str("to", s->o.to));
+	if (work(s, &e) == 0) {
+		gw_source_moved(s);
+		gw_journal_remove(s->d->cfg.state_dir, s->mig);
+		struct gw_facts_of_run r;
+		uint64_t v = 0;
+		gw_progress_get(s->progress, &v, 0, &r);
+		gw_info("migration done", kv_str("mig", s->mig), kv_str("container", s->o.container), kv_str("to", s->o.to),
+			kv_f64("freeze_ms", (double)r.freeze_us / 1000.0), kv_u64("rounds", r.rounds), kv_u64("bytes", r.bytes));
+		gw_progress_end(s->progress, "Done", NULL);
+	} else {
+		gw_source_undo(s);
+		gw_journal_remove(s->d->cfg.state_dir, s->mig);
+		gw_warn("migration failed", kv_str("mig", s->mig), kv_str("container", s->o.container), kv_str("to", s->o.to),
+			kv_str("code", e.code), kv_str("reason", e.text));
+		gw_progress_end(s->progress, s->cancelled ? "Cancelled" : "Failed", &e);
+	}
+	list_remove(s);
+	source_free(s);
+	return NULL;
+}
+
+static void new_id(char *out, size_t size)
+{
+	uint8_t raw[6];
+	if (getrandom(raw, sizeof(raw), 0) != sizeof(raw)) {
+		uint64_t now = gw_now_ns();
+		memcpy(raw, &now, sizeof(raw));
+	}
+	for (size_t i = 0; i < sizeof(raw); i++)
+		gw_path(out + 2 * i, size - 2 * i, "%02x", raw[i]);
+}
+
+static bool is_moving(struct gw_daemon *d, const char *container)
+{
+	bool hit = false;
+	pthread_mutex_lock(&d->lock);
+	for (struct gw_source *s = d->sources; s; s = s->next)
+		hit |= !strcmp(s->o.container, container);
+	pthread_mutex_unlock(&d->lock);
+	return hit;
+}
+
+int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e)
+{
+	if (is_moving(d, o->container))
+		return gw_fail_code(e, GW_RETRY, "AlreadyMoving", "container %s is being migrated already (see: godwit status)",
+				    o->container);
+	if (!strcmp(o->to, d->cfg.name))
+		return gw_fail_code(e, GW_INPUT, "SameHost", "%s is this host: choose another one with --to", o->to);
+	struct gw_source *s = calloc(1, sizeof(*s));
+	assert(s);
+	s->d = d;
+	s->o = *o;
+	new_id(s->mig, sizeof(s->mig));
+	gw_mig_dir(d, s->mig, s->dir, sizeof(s->dir));
+	pthread_mutex_init(&s->lock, NULL);
+	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->deadline_ms = o->timeout_ms ? gw_now_ms() + o->timeout_ms : 0;
+	s->journal.is_source = true;
+	(void)snprintf(s->journal.mig, sizeof(s->journal.mig), "%s", s->mig);
+	(void)snprintf(s->journal.container, sizeof(s->journal.container), "%s", o->container);
+	(void)snprintf(s->journal.peer, sizeof(s->journal.peer), "%s", o->to);
+	(void)snprintf(s->journal.runc_root, sizeof(s->journal.runc_root), "%s", o->runc_root);
+	s->progress = gw_progress_new(s->mig, o->container, d->cfg.name, o->to, false);
+	int rc = gw_mkdirs(s->dir, e);
+	if (rc < 0) {
+		source_free(s);
+		return rc;
+	}
+	gw_daemon_remember(d, s->progress);
+	struct gw_progress *p = gw_progress_ref(s->progress);
+	list_add(s);
+	pthread_t t;
+	rc = pthread_create(&t, NULL, source_main, s);
+	if (rc != 0) {
+		list_remove(s);
+		source_free(s);
+		gw_progress_unref(p);
+		return gw_fail(e, GW_SYS, rc, "start the migration's thread");
+	}
+	pthread_detach(t);
+	*out = p;
+	return 0;
+}
+
+/* Wake every wait of s; its thread undoes. Under s->lock. */
+static void wake(struct gw_source *s)
+{
+	uint64_t one = 1;
+	s->cancelled = true;
+	(void)!write(s->cancel_fd, &one, sizeof(one));
+	if (s->ctl)
+		gw_conn_shutdown(s->ctl);
+	if (s->sender)
+		gw_sender_cancel(s->sender);
+}
+
+void gw_source_cancel_all(struct gw_daemon *d)
+{
+	pthread_mutex_lock(&d->lock);
+	for (struct gw_source *s = d->sources; s; s = s->next) {
+		pthread_mutex_lock(&s->lock);
+		if (s->state != S_COMMITTING && s->state != S_MOVED)
+			wake(s);
+		pthread_mutex_unlock(&s->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+int gw_source_cancel(struct gw_daemon *d, const char *mig, struct gw_err *e)
+{
+	int rc = -ENOENT;
+	pthread_mutex_lock(&d->lock);
+	for (struct gw_source *s = d->sources; s && rc == -ENOENT; s = s->next) {
+		if (strcmp(s->mig, mig) != 0 && strcmp(s->o.container, mig) != 0)
+			continue;
+		pthread_mutex_lock(&s->lock);
+		rc = s->state == S_COMMITTING || s->state == S_MOVED ? -EBUSY : 0;
+		if (rc == 0)
+			wake(s);
+		pthread_mutex_unlock(&s->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (rc == -ENOENT)
+		return gw_fail_code(e, GW_INPUT, "NoSuchMigration", "no migration %s is running here (see: godwit status)", mig);
+	if (rc == -EBUSY)
+		return gw_fail_code(e, GW_RETRY, "TooLate", "migration %s has been committed: it cannot be undone, only done back",
+				    mig);
+	return 0;
+}
+
+int gw_source_check(struct gw_daemon *d, const struct gw_move_opts *o, yyjson_mut_doc *doc, yyjson_mut_val *obj,
+		    struct gw_err *e)
+{
+	struct gw_source s = {.d = d, .o = *o, .cancel_fd = -1};
+	struct gw_reasons rs = {.n = 0};
+	new_id(s.mig, sizeof(s.mig));
+	int rc = gw_source_look(&s, &rs, e);
+	if (rc == 0) {
+		yyjson_mut_val *arr = yyjson_mut_arr(doc);
+		gw_reasons_to_json(&rs, doc, arr);
+		yyjson_mut_obj_add_strcpy(doc, obj, "container", o->container);
+		yyjson_mut_obj_add_strcpy(doc, obj, "to", o->to);
+		yyjson_mut_obj_add_bool(doc, obj, "ok", !gw_reasons_blocked(&rs));
+		yyjson_mut_obj_add_val(doc, obj, "reasons", arr);
+	}
+	gw_conn_free(s.ctl);
+	gw_container_free(s.container);
+	return rc;
+}

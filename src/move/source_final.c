@@ -1,0 +1,360 @@
+/* source_final: the freeze and the hand-over, and both ways out of it.
+ *
+ * Order matters here more than anywhere. What is done between the freezer and
+ * "committed" is what clients wait for; everything that can be done before
+ * (CRIU started and waiting, restore started and waiting, hold rules in
+ * place, guard forked, flags of all mappings read) is done in arm(). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/gw_log.h"
+#include "base/io.h"
+#include "base/proc.h"
+#include "base/scope.h"
+#include "ckpt/freezer.h"
+#include "move/msg.h"
+#include "move/source_priv.h"
+
+enum {
+	ARM_TIMEOUT_MS = 60000,
+	FREEZE_TIMEOUT_MS = 2000,
+	RESTORE_TIMEOUT_MS = 60000,
+	COMMIT_TIMEOUT_MS = 5000,
+	DELETE_TIMEOUT_MS = 20000,
+	IMAGE_PIECE = 512 * 1024,
+	ROUNDS_ARMED = 2,
+};
+
+static void step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
+{
+	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+	f->step_us[step] = gw_now_us() - since_us;
+	gw_progress_done(s->progress);
+}
+
+/* ---- before the freeze ---- */
+
+static int start_guard(struct gw_source *s, struct gw_err *e)
+{
+	char file[PATH_MAX + 32];
+	bool v2 = gw_freezer_is_v2(s->container->freezer_dir);
+	gw_path(file, sizeof(file), "%s/%s", s->container->freezer_dir, v2 ? "cgroup.freeze" : "freezer.state");
+	struct gw_guard_opts o = {.freezer_file = file, .thaw_word = v2 ? "0" : "THAWED",
+				  .quota_file = s->journal.cpu_quota_path, .quota = s->journal.cpu_quota};
+	return gw_guard_new(&o, &s->guard, e);
+}
+
+static int start_dump(struct gw_source *s, struct gw_err *e)
+{
+	char images[PATH_MAX + 16], work[PATH_MAX + 16], shim[PATH_MAX + 16], home[PATH_MAX + 16];
+	gw_path(images, sizeof(images), "%s/images", s->dir);
+	gw_path(work, sizeof(work), "%s/work", s->dir);
+	gw_path(shim, sizeof(shim), "%s/shim", s->dir);
+	gw_path(home, sizeof(home), "%s/home", s->dir);
+	struct gw_dump_opts o = {.container = s->container, .criu = s->d->cfg.criu[0] ? s->d->cfg.criu : NULL,
+				 .preload = s->d->cfg.preload, .images_dir = images, .work_dir = work, .shim_dir = shim,
+				 .home_path = home, .cancel_fd = s->cancel_fd};
+	return gw_dump_start(&o, &s->dump, e);
+}
+
+static int arm(struct gw_source *s, struct gw_err *e)
+{
+	gw_progress_phase(s->progress, "Arming");
+	int rc = gw_msg_send_type(s->ctl, "arm", e);
+	if (rc == 0)
+		rc = start_dump(s, e);
+	if (rc == 0)
+		rc = gw_hold_new(s->container->id, &s->pod, &s->hold, e);
+	if (rc == 0)
+		rc = start_guard(s, e);
+	if (rc == 0)
+		rc = gw_msg_expect(s->ctl, "armed", ARM_TIMEOUT_MS, NULL, e);
+	if (rc == 0)
+		rc = gw_tracker_learn_flags(s->tracker, e);
+	/* What was written while all that went on. */
+	for (int i = 0; rc == 0 && i < ROUNDS_ARMED; i++) {
+		uint64_t dirty;
+		rc = gw_source_round(s, false, &dirty, e);
+	}
+	if (rc == 0)
+		rc = gw_msg_send_type(s->ctl, "round", e);
+	return rc;
+}
+
+/* ---- in the freeze ---- */
+
+static int write_whole(int dirfd, const char *name, const void *data, size_t len)
+{
+	gw_auto(fd) int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : gw_write_full(fd, data, len);
+}
+
+static int on_smaps(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *lazy, size_t n,
+		    struct gw_err *e)
+{
+	const int *dirfd = ctx;
+	char name[32];
+	gw_path(name, sizeof(name), "%d.smaps", pid);
+	int rc = write_whole(*dirfd, name, text, len);
+	gw_path(name, sizeof(name), "%d.lazy", pid);
+	if (rc == 0)
+		rc = write_whole(*dirfd, name, lazy, n * sizeof(*lazy));
+	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "write the memory map of process %d", pid) : 0;
+}
+
+static int write_smaps(struct gw_source *s, struct gw_err *e)
+{
+	char shim[PATH_MAX + 16];
+	gw_path(shim, sizeof(shim), "%s/shim", s->dir);
+	gw_auto(fd) int dirfd = open(shim, O_DIRECTORY | O_CLOEXEC);
+	if (dirfd < 0)
+		return gw_fail(e, GW_SYS, errno, "open %s", shim);
+	return gw_tracker_smaps(s->tracker, on_smaps, &dirfd, e);
+}
+
+struct dump_job {
+	struct gw_source *s;
+	int rc;
+	struct gw_err e;
+};
+
+static void *dump_main(void *arg)
+{
+	struct dump_job *j = arg;
+	uint64_t t0 = gw_now_us();
+	j->rc = gw_dump_go(j->s->dump, &j->e);
+	step_time(j->s, GW_STEP_DUMP, t0);
+	return NULL;
+}
+
+/* CRIU dumps in one thread while the last pages go in another (this one: the
+ * tracker belongs to it). */
+static int dump_and_last_pages(struct gw_source *s, struct gw_err *e)
+{
+	struct dump_job job = {.s = s};
+	pthread_t t;
+	int rc = pthread_create(&t, NULL, dump_main, &job);
+	if (rc != 0)
+		return gw_fail(e, GW_SYS, rc, "start the dump's thread");
+	uint64_t dirty, t0 = gw_now_us();
+	rc = gw_source_round(s, true, &dirty, e);
+	step_time(s, GW_STEP_LAST_PAGES, t0);
+	pthread_join(t, NULL);
+	if (rc == 0 && job.rc < 0) {
+		*e = job.e;
+		rc = job.rc;
+	}
+	return rc;
+}
+
+static int send_image(struct gw_source *s, int dirfd, const char *name, struct gw_err *e)
+{
+	gw_auto(fd) int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return gw_fail(e, GW_SYS, errno, "open image %s", name);
+	gw_auto(mem) uint8_t *piece = malloc(IMAGE_PIECE);
+	if (!piece)
+		return gw_fail(e, GW_SYS, ENOMEM, "send image %s", name);
+	struct gw_file_hdr h = {.mode = (uint32_t)st.st_mode & 07777};
+	gw_path(h.name, sizeof(h.name), "%s", name);
+	for (;;) {
+		ssize_t n = read(fd, piece, IMAGE_PIECE);
+		if (n < 0)
+			return gw_fail(e, GW_SYS, errno, "read image %s", name);
+		h.flags = h.offset + (uint64_t)n >= (uint64_t)st.st_size ? GW_FILE_LAST : 0;
+		uint8_t head[16 + 256];
+		struct iovec v[2] = {{.iov_base = head, .iov_len = gw_file_pack(&h, head)},
+				     {.iov_base = piece, .iov_len = (size_t)n}};
+		int rc = gw_conn_send(s->ctl, GW_F_FILE, v, 2, e);
+		if (rc < 0)
+			return rc;
+		h.offset += (uint64_t)n;
+		if (h.flags & GW_FILE_LAST)
+			return 0;
+	}
+}
+
+static int send_images(struct gw_source *s, struct gw_err *e)
+{
+	char images[PATH_MAX + 16];
+	gw_path(images, sizeof(images), "%s/images", s->dir);
+	gw_auto(dir) DIR *d = opendir(images);
+	if (!d)
+		return gw_fail(e, GW_SYS, errno, "open %s", images);
+	int rc = 0;
+	for (struct dirent *de; rc == 0 && (de = readdir(d));)
+		if (de->d_name[0] != '.' && strcmp(de->d_name, "descriptors.json") != 0)
+			rc = send_image(s, dirfd(d), de->d_name, e);
+	if (rc == 0)
+		rc = gw_msg_send_type(s->ctl, "images-whole", e);
+	return rc;
+}
+
+static int freeze(struct gw_source *s, struct gw_err *e)
+{
+	gw_progress_phase(s->progress, "Freezing");
+	int rc = gw_source_journal(s, e);
+	if (rc < 0)
+		return rc;
+	/* Now, and only now, our own threads may take the CPU. */
+	(void)setpriority(PRIO_PROCESS, 0, 0);
+	s->frozen_us = gw_now_us();
+	gw_hold_shut(s->hold);
+	rc = gw_freezer_freeze(s->container->freezer_dir, FREEZE_TIMEOUT_MS, e);
+	if (rc < 0)
+		return rc;
+	(void)gw_source_step(s, SE_FREEZE);
+	step_time(s, GW_STEP_STOP, s->frozen_us);
+	return write_smaps(s, e);
+}
+
+static int wait_restored(struct gw_source *s, struct gw_err *e)
+{
+	uint64_t t0 = gw_now_us();
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	int rc = gw_msg_expect(s->ctl, "restored", RESTORE_TIMEOUT_MS, &doc, e);
+	step_time(s, GW_STEP_RESTORE, t0);
+	return rc;
+}
+
+/* From here on a failure is doubt: only the destination's word ends it. */
+static int commit(struct gw_source *s, struct gw_err *e)
+{
+	pthread_mutex_lock(&s->lock);
+	bool ok = !s->cancelled && gw_source_next(&s->state, SE_SEND_COMMIT);
+	pthread_mutex_unlock(&s->lock);
+	if (!ok)
+		return gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled");
+	gw_guard_phase(s->guard, GUARD_STAY);
+	int rc = gw_source_journal(s, e);
+	if (rc < 0) { /* nothing was said yet: still ours to undo */
+		gw_guard_phase(s->guard, GUARD_THAW);
+		return rc;
+	}
+	uint64_t t0 = gw_now_us();
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	struct gw_err why;
+	rc = gw_msg_send_type(s->ctl, "commit", &why);
+	if (rc == 0)
+		rc = gw_msg_expect(s->ctl, "committed", COMMIT_TIMEOUT_MS, &doc, &why);
+	bool committed = rc == 0;
+	if (rc < 0) {
+		gw_progress_phase(s->progress, "InDoubt");
+		gw_warn("in doubt", kv_str("mig", s->mig), kv_str("peer", s->peer.name), kv_str("reason", why.text));
+		gw_resolve_source(s->d, s->mig, s->peer.name, &why, &committed);
+	}
+	(void)gw_source_step(s, committed ? SE_HEAR_COMMITTED : SE_HEAR_ABORTED);
+	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+	f->resumed_at_us = gw_now_us();
+	f->frozen_at_us = s->frozen_us;
+	f->freeze_us = f->resumed_at_us - s->frozen_us;
+	f->step_us[GW_STEP_COMMIT] = f->resumed_at_us - t0;
+	if (doc)
+		f->step_us[GW_STEP_RESUME] = gw_json_u64(yyjson_doc_get_root(doc), "resume_us", 0);
+	gw_progress_done(s->progress);
+	if (!committed) {
+		*e = why;
+		return gw_wrap(e, "the destination gave up before the commit");
+	}
+	return 0;
+}
+
+int gw_source_handover(struct gw_source *s, struct gw_err *e)
+{
+	int rc = arm(s, e);
+	if (rc == 0) {
+		struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+		f->precopy_us = gw_now_us() - s->precopy_from_us;
+		gw_progress_done(s->progress);
+		rc = freeze(s, e);
+	}
+	if (rc == 0)
+		rc = dump_and_last_pages(s, e);
+	uint64_t t0 = gw_now_us();
+	if (rc == 0)
+		rc = send_images(s, e);
+	if (rc == 0) {
+		step_time(s, GW_STEP_IMAGES, t0);
+		rc = wait_restored(s, e);
+	}
+	if (rc == 0) {
+		gw_progress_phase(s->progress, "Committing");
+		rc = commit(s, e);
+	}
+	if (rc < 0 && s->cancelled && e->code[0] == 0)
+		rc = gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled");
+	return rc;
+}
+
+/* ---- after the freeze ---- */
+
+void gw_source_undo(struct gw_source *s)
+{
+	struct gw_err e;
+	/* First of all the container runs again, then its packets come. */
+	if (s->dump && gw_dump_abandon(s->dump, &e) < 0)
+		gw_error("thaw failed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	else if (!s->dump && s->container && s->frozen_us && gw_freezer_thaw(s->container->freezer_dir, &e) < 0)
+		gw_error("thaw failed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	if (s->hold)
+		gw_hold_release(s->hold);
+	gw_guard_free(gw_take(s->guard));
+	if (gw_throttle_undo(&s->throttle, &e) < 0)
+		gw_error("cpu quota not put back", kv_str("mig", s->mig), kv_str("reason", e.text));
+	(void)gw_source_step(s, SE_FAIL);
+	if (s->ctl && !s->cancelled)
+		(void)gw_msg_send_type(s->ctl, "abort", &e);
+}
+
+static void delete_container(struct gw_source *s)
+{
+	struct gw_err e;
+	const char *const argv[] = {s->d->cfg.runc[0] ? s->d->cfg.runc : "runc", "--root", s->container->runc_root,
+				    "delete", "--force", s->container->id, NULL};
+	struct gw_spawn sp = {.argv = argv, .stdio = {-1, -1, -1}};
+	if (gw_proc_run(&sp, DELETE_TIMEOUT_MS, NULL, &e) < 0)
+		gw_warn("moved container not deleted", kv_str("mig", s->mig), kv_str("reason", e.text));
+}
+
+/* What stayed frozen apart from memory: the next prediction starts from it. */
+static void learn_fixed(struct gw_source *s)
+{
+	uint64_t v = 0;
+	struct gw_facts_of_run r;
+	gw_progress_get(s->progress, &v, 0, &r);
+	uint64_t pages = r.step_us[GW_STEP_LAST_PAGES], dump = r.step_us[GW_STEP_DUMP];
+	uint64_t fixed = r.freeze_us - (pages > dump ? pages - dump : 0);
+	pthread_mutex_lock(&s->d->lock);
+	s->d->fixed_us = s->d->fixed_us ? (s->d->fixed_us + fixed) / 2 : fixed;
+	pthread_mutex_unlock(&s->d->lock);
+}
+
+void gw_source_moved(struct gw_source *s)
+{
+	struct gw_err e;
+	uint64_t t0 = gw_now_us();
+	if (gw_mover_routed.turn(s->container->id, &s->pod, s->peer.addrs, &e) < 0)
+		gw_error("route not turned", kv_str("mig", s->mig), kv_str("reason", e.text));
+	gw_hold_release_moved(s->hold);
+	step_time(s, GW_STEP_ROUTE, t0);
+	struct gw_hold_stats hs;
+	gw_hold_stats(s->hold, &hs);
+	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+	f->held_packets = hs.held;
+	gw_progress_done(s->progress);
+	learn_fixed(s);
+	gw_tracker_free(gw_take(s->tracker));
+	if (gw_dump_kill(s->dump, &e) < 0)
+		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	if (gw_mover_routed.discard(s->container->id, &s->pod, s->container->netns_path, &e) < 0)
+		gw_warn("network of the moved container not removed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	gw_guard_free(gw_take(s->guard));
+	delete_container(s);
+	(void)gw_msg_send_type(s->ctl, "gone", &e);
+}
