@@ -140,7 +140,8 @@ static int send_files(const char *host, const char *port, char **files)
 		if (!S_ISREG(st.st_mode))
 			continue;
 		int n = snprintf(line, sizeof line, "%lld %s\n", (long long)st.st_size, base ? base + 1 : *files);
-		if (n >= (int)sizeof line || gw_write_full(s, line, (size_t)n) < 0 || copy(f, s, (uint64_t)st.st_size) < 0)
+		if (n >= (int)sizeof line || gw_write_full(s, line, (size_t)n) < 0 ||
+		    copy(f, s, (uint64_t)st.st_size) < 0)
 			return complain(*files);
 	}
 	char ack;

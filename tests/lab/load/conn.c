@@ -17,7 +17,8 @@ int load_connect(struct load *l, struct gw_err *e)
 	struct addrinfo *a;
 	int rc = getaddrinfo(l->o.host, l->o.port, &hints, &a);
 	if (rc != 0)
-		return gw_fail(e, GW_INPUT, EINVAL, "%s port %s is no address: %s", l->o.host, l->o.port, gai_strerror(rc));
+		return gw_fail(e, GW_INPUT, EINVAL, "%s port %s is no address: %s", l->o.host, l->o.port,
+		               gai_strerror(rc));
 	gw_auto(fd) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	rc = fd < 0 ? -1 : connect(fd, a->ai_addr, a->ai_addrlen);
 	int err = errno;
@@ -85,9 +86,7 @@ void load_put_request(struct load *l, const struct load_request *r)
 	int n;
 	int k = snprintf(key, sizeof key, "%s:%u", l->o.prefix, r->key);
 	switch (r->kind) {
-	case LOAD_PING:
-		load_put(l, "*1\r\n$4\r\nPING\r\n", 14);
-		return;
+	case LOAD_PING: load_put(l, "*1\r\n$4\r\nPING\r\n", 14); return;
 	case LOAD_GET:
 		n = snprintf(head, sizeof head, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", k, key);
 		load_put(l, head, (size_t)n);
@@ -144,7 +143,8 @@ int load_next_answer(struct load *l, char *out_type, const uint8_t **out_text, s
 	size_t line = (size_t)(eol - p);
 	size_t whole = line + 2;
 	if (p[0] == '-')
-		return gw_fail(e, GW_PEER, EPROTO, "redis answers %.*s", (int)(line < 100 ? line : 100), (const char *)p);
+		return gw_fail(e, GW_PEER, EPROTO, "redis answers %.*s", (int)(line < 100 ? line : 100),
+		               (const char *)p);
 	*out_text = p + 1;
 	*out_len = line - 1;
 	if (p[0] == '$' && p[1] != '-') {

@@ -10,25 +10,24 @@
 
 #include "load.h"
 
-static const char help[] =
-	"lab-load --host ADDRESS --port P [options]\n"
-	"lab-load ctl SOCKET mark NAME|peek|rate N|stop\n"
-	"\n"
-	"Holds one connection to a redis, writes keys by the clock, checks every answer\n"
-	"and at the end every key. Never reconnects.\n"
-	"  --rate N         writes a second (5000); 0: a PING every 2 ms\n"
-	"  --value N        bytes of a value (900)\n"
-	"  --keys N         number of keys written (200000), named PREFIX:0 to PREFIX:N-1\n"
-	"  --prefix P       (k)\n"
-	"  --seconds N      how long (0: until `lab-load ctl SOCKET stop`)\n"
-	"  --pipeline N     requests that may wait for an answer (16)\n"
-	"  --read-every N   one read after N writes (20; 0: none)\n"
-	"  --stall-ms N     a gap this long is an event in the report (5)\n"
-	"  --report-file F  JSON lines: one a second, and events\n"
-	"  --control SOCK   unix socket for `lab-load ctl`\n"
-	"\n"
-	"Prints one JSON object at the end. Exit code 0 when the connection lived and\n"
-	"nothing was lost or wrong, 1 otherwise, 2 for wrong usage.\n";
+static const char help[] = "lab-load --host ADDRESS --port P [options]\n"
+                           "lab-load ctl SOCKET mark NAME|peek|rate N|stop\n"
+                           "\n"
+                           "Holds one connection to a redis, writes keys by the clock, checks every answer\n"
+                           "and at the end every key. Never reconnects.\n"
+                           "  --rate N         writes a second (5000); 0: a PING every 2 ms\n"
+                           "  --value N        bytes of a value (900)\n"
+                           "  --keys N         number of keys written (200000), named PREFIX:0 to PREFIX:N-1\n"
+                           "  --prefix P       (k)\n"
+                           "  --seconds N      how long (0: until `lab-load ctl SOCKET stop`)\n"
+                           "  --pipeline N     requests that may wait for an answer (16)\n"
+                           "  --read-every N   one read after N writes (20; 0: none)\n"
+                           "  --stall-ms N     a gap this long is an event in the report (5)\n"
+                           "  --report-file F  JSON lines: one a second, and events\n"
+                           "  --control SOCK   unix socket for `lab-load ctl`\n"
+                           "\n"
+                           "Prints one JSON object at the end. Exit code 0 when the connection lived and\n"
+                           "nothing was lost or wrong, 1 otherwise, 2 for wrong usage.\n";
 
 static bool number(const char *text, uint32_t max, uint32_t *out)
 {
@@ -44,11 +43,13 @@ static bool number(const char *text, uint32_t max, uint32_t *out)
 static int parse(int argc, char **argv, struct load_opts *o)
 {
 	static const struct option names[] = {
-		{"host", 1, NULL, 'h'},	      {"port", 1, NULL, 'p'},	     {"rate", 1, NULL, 'r'},
-		{"value", 1, NULL, 'v'},      {"keys", 1, NULL, 'k'},	     {"prefix", 1, NULL, 'x'},
-		{"seconds", 1, NULL, 's'},    {"pipeline", 1, NULL, 'n'},    {"read-every", 1, NULL, 'e'},
-		{"stall-ms", 1, NULL, 'm'},   {"report-file", 1, NULL, 'f'}, {"control", 1, NULL, 'c'},
-		{"help", 0, NULL, 'H'},	      {NULL, 0, NULL, 0},
+	        {"host", 1, NULL, 'h'},        {"port", 1, NULL, 'p'},
+	        {"rate", 1, NULL, 'r'},        {"value", 1, NULL, 'v'},
+	        {"keys", 1, NULL, 'k'},        {"prefix", 1, NULL, 'x'},
+	        {"seconds", 1, NULL, 's'},     {"pipeline", 1, NULL, 'n'},
+	        {"read-every", 1, NULL, 'e'},  {"stall-ms", 1, NULL, 'm'},
+	        {"report-file", 1, NULL, 'f'}, {"control", 1, NULL, 'c'},
+	        {"help", 0, NULL, 'H'},        {NULL, 0, NULL, 0},
 	};
 	bool ok = true;
 	int c;
@@ -56,7 +57,10 @@ static int parse(int argc, char **argv, struct load_opts *o)
 		switch (c) {
 		case 'h': o->host = optarg; break;
 		case 'p': o->port = optarg; break;
-		case 'x': o->prefix = optarg; ok = strlen(optarg) < 60; break;
+		case 'x':
+			o->prefix = optarg;
+			ok = strlen(optarg) < 60;
+			break;
 		case 'f': o->report = optarg; break;
 		case 'c': o->control = optarg; break;
 		case 'r': ok = number(optarg, 1000000, &o->rate); break;
@@ -82,11 +86,11 @@ static int parse(int argc, char **argv, struct load_opts *o)
 static void summary(FILE *f, const struct load *l, uint64_t checked, uint64_t wrong, bool ok, const char *why)
 {
 	fprintf(f,
-		"{\"event\":\"end\",\"ok\":%s,\"requests\":%" PRIu64 ",\"answers\":%" PRIu64 ",\"lost\":%" PRIu64
-		",\"wrong_answers\":%" PRIu64 ",\"keys_checked\":%" PRIu64 ",\"keys_wrong\":%" PRIu64
-		",\"reconnects\":0,\"port\":%u,\"same_port\":%s,\"retransmits\":%" PRIu32 ",\"why\":\"%s\"}\n",
-		ok ? "true" : "false", l->sent, l->answered, l->sent - l->answered, l->wrong_answers, checked, wrong,
-		l->port, load_local_port(l) == l->port ? "true" : "false", load_retransmits(l), why);
+	        "{\"event\":\"end\",\"ok\":%s,\"requests\":%" PRIu64 ",\"answers\":%" PRIu64 ",\"lost\":%" PRIu64
+	        ",\"wrong_answers\":%" PRIu64 ",\"keys_checked\":%" PRIu64 ",\"keys_wrong\":%" PRIu64
+	        ",\"reconnects\":0,\"port\":%u,\"same_port\":%s,\"retransmits\":%" PRIu32 ",\"why\":\"%s\"}\n",
+	        ok ? "true" : "false", l->sent, l->answered, l->sent - l->answered, l->wrong_answers, checked, wrong,
+	        l->port, load_local_port(l) == l->port ? "true" : "false", load_retransmits(l), why);
 	(void)fflush(f);
 }
 
@@ -118,8 +122,17 @@ static int work(struct load *l)
 int main(int argc, char **argv)
 {
 	static struct load l = {
-		.o = {.prefix = "k", .rate = 5000, .value = 900, .keys = 200000, .pipeline = 16, .read_every = 20, .stall_ms = 5},
-		.fd = -1, .listen_fd = -1, .ctl_fd = -1, .random = 88172645463325252u,
+	        .o = {.prefix = "k",
+	              .rate = 5000,
+	              .value = 900,
+	              .keys = 200000,
+	              .pipeline = 16,
+	              .read_every = 20,
+	              .stall_ms = 5},
+	        .fd = -1,
+	        .listen_fd = -1,
+	        .ctl_fd = -1,
+	        .random = 88172645463325252u,
 	};
 	if (argc > 2 && strcmp(argv[1], "ctl") == 0)
 		return load_control_client(argc - 2, argv + 2);

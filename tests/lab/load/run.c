@@ -59,12 +59,9 @@ static void send_due(struct load *l)
 static bool answer_ok(const struct load *l, const struct load_request *r, char type, const uint8_t *text, size_t len)
 {
 	switch (r->kind) {
-	case LOAD_SET:
-		return type == '+' && len == 2 && memcmp(text, "OK", 2) == 0;
-	case LOAD_PING:
-		return type == '+' && len == 4 && memcmp(text, "PONG", 4) == 0;
-	case LOAD_GET:
-		return type == '$' && len == l->o.value && load_value_ok(text, l->o.value, r->key, r->version);
+	case LOAD_SET: return type == '+' && len == 2 && memcmp(text, "OK", 2) == 0;
+	case LOAD_PING: return type == '+' && len == 4 && memcmp(text, "PONG", 4) == 0;
+	case LOAD_GET: return type == '$' && len == l->o.value && load_value_ok(text, l->o.value, r->key, r->version);
 	}
 	return false;
 }
@@ -73,8 +70,8 @@ static void note(struct load *l, const struct load_request *r, uint64_t now)
 {
 	uint64_t last = l->last_answer_us;
 	if (l->report && now - last >= l->o.stall_ms * 1000ull)
-		fprintf(l->report, "{\"event\":\"stall\",\"from_us\":%" PRIu64 ",\"to_us\":%" PRIu64 ",\"ms\":%.1f}\n", last,
-			now, (double)(now - last) / 1000);
+		fprintf(l->report, "{\"event\":\"stall\",\"from_us\":%" PRIu64 ",\"to_us\":%" PRIu64 ",\"ms\":%.1f}\n",
+		        last, now, (double)(now - last) / 1000);
 	load_window_answer(&l->second, now, r->due_us, r->sent_us, last);
 	load_window_answer(&l->marked, now, r->due_us, r->sent_us, last);
 	l->last_answer_us = now;
@@ -92,8 +89,12 @@ static int take_answers(struct load *l, struct gw_err *e)
 		const struct load_request *r = &l->ring[l->head];
 		if (!answer_ok(l, r, type, text, len)) {
 			l->wrong_answers++;
-			fprintf(stderr, "lab-load: wrong answer to %s of key %" PRIu32 " version %" PRIu32 " (%zu bytes)\n",
-				r->kind == LOAD_SET ? "SET" : r->kind == LOAD_GET ? "GET" : "PING", r->key, r->version, len);
+			fprintf(stderr,
+			        "lab-load: wrong answer to %s of key %" PRIu32 " version %" PRIu32 " (%zu bytes)\n",
+			        r->kind == LOAD_SET   ? "SET"
+			        : r->kind == LOAD_GET ? "GET"
+			                              : "PING",
+			        r->key, r->version, len);
 		}
 		note(l, r, gw_now_us());
 		l->head = (l->head + 1) % LOAD_PIPELINE_MAX;
@@ -123,9 +124,9 @@ static int step(struct load *l, uint64_t wake_ns, struct gw_err *e)
 		wait = 100000000;
 	struct timespec t = {.tv_nsec = (long)wait};
 	struct pollfd p[3] = {
-		{.fd = l->fd, .events = (short)(POLLIN | (l->out.from < l->out.to ? POLLOUT : 0))},
-		{.fd = l->listen_fd, .events = POLLIN},
-		{.fd = l->ctl_fd, .events = POLLIN},
+	        {.fd = l->fd, .events = (short)(POLLIN | (l->out.from < l->out.to ? POLLOUT : 0))},
+	        {.fd = l->listen_fd, .events = POLLIN},
+	        {.fd = l->ctl_fd, .events = POLLIN},
 	};
 	if (ppoll(p, 3, &t, NULL) < 0)
 		return errno == EINTR ? 0 : gw_fail(e, GW_SYS, errno, "poll");
@@ -205,8 +206,8 @@ static int verify_some(struct load *l, const uint32_t *keys, unsigned n, uint64_
 			return rc;
 		if (len != l->o.value || !load_value_ok(got, l->o.value, keys[i], l->versions[keys[i]])) {
 			if (++*wrong <= 10)
-				fprintf(stderr, "lab-load: key %" PRIu32 " does not hold version %" PRIu32 "\n", keys[i],
-					l->versions[keys[i]]);
+				fprintf(stderr, "lab-load: key %" PRIu32 " does not hold version %" PRIu32 "\n",
+				        keys[i], l->versions[keys[i]]);
 		}
 	}
 	return 0;
