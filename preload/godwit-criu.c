@@ -32,6 +32,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -39,8 +41,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netlink.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -50,10 +50,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define REAL(name) \
-	static typeof(&name) real; \
-	if (!real) \
-		real = (typeof(&name))dlsym(RTLD_NEXT, #name)
+#define REAL(name)                                                                                                     \
+	static typeof(&name) real;                                                                                     \
+	if (!real)                                                                                                     \
+	real = (typeof(&name))dlsym(RTLD_NEXT, #name)
 
 static bool mode_is(const char *want)
 {
@@ -378,7 +378,8 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 		socklen_t plen = sizeof(proto);
 		struct nlmsghdr h;
 		memcpy(&h, msg->msg_iov[0].iov_base, sizeof(h));
-		bool ct = (h.nlmsg_type >> 8) == NFNL_SUBSYS_CTNETLINK || (h.nlmsg_type >> 8) == NFNL_SUBSYS_CTNETLINK_EXP;
+		bool ct = (h.nlmsg_type >> 8) == NFNL_SUBSYS_CTNETLINK ||
+		          (h.nlmsg_type >> 8) == NFNL_SUBSYS_CTNETLINK_EXP;
 		if (ct && (h.nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP &&
 		    getsockname(fd, (struct sockaddr *)&nl, &len) == 0 && nl.nl_family == AF_NETLINK &&
 		    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &plen) == 0 && proto == NETLINK_NETFILTER &&
@@ -426,10 +427,10 @@ long ptrace(enum __ptrace_request req, ...)
 /* ---- limits ---- */
 
 static const char *const limit_names[] = {
-	"Max cpu time",      "Max file size",        "Max data size",    "Max stack size",
-	"Max core file size", "Max resident set",    "Max processes",    "Max open files",
-	"Max locked memory", "Max address space",    "Max file locks",   "Max pending signals",
-	"Max msgqueue size", "Max nice priority",    "Max realtime priority", "Max realtime timeout",
+        "Max cpu time",       "Max file size",     "Max data size",         "Max stack size",
+        "Max core file size", "Max resident set",  "Max processes",         "Max open files",
+        "Max locked memory",  "Max address space", "Max file locks",        "Max pending signals",
+        "Max msgqueue size",  "Max nice priority", "Max realtime priority", "Max realtime timeout",
 };
 
 static rlim64_t limit_value(const char *s)
@@ -484,13 +485,13 @@ long syscall(long nr, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	/* Wanted for the links of a namespace that CRIU dumps itself. */
-	if (nr == SYS_fsopen && mode_is("dump") && getenv("GODWIT_CRIU_EXTERNAL_NET") &&
-	    a[0] && !strcmp((const char *)a[0], "sysfs")) {
+	if (nr == SYS_fsopen && mode_is("dump") && getenv("GODWIT_CRIU_EXTERNAL_NET") && a[0] &&
+	    !strcmp((const char *)a[0], "sysfs")) {
 		errno = ENOSYS;
 		return -1;
 	}
 	if (nr == SYS_prlimit64)
 		return prlimit64((pid_t)a[0], (enum __rlimit_resource)a[1], (const struct rlimit64 *)a[2],
-				 (struct rlimit64 *)a[3]);
+		                 (struct rlimit64 *)a[3]);
 	return real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

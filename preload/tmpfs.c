@@ -265,9 +265,9 @@ static int make_one(int dirfd, const struct ustar *h, const uint8_t *data, uint6
 	mode_t mode = (mode_t)octal_of(h->mode, sizeof(h->mode));
 	uid_t uid = (uid_t)octal_of(h->uid, sizeof(h->uid));
 	gid_t gid = (gid_t)octal_of(h->gid, sizeof(h->gid));
-	dev_t dev = makedev((unsigned)octal_of(h->major, sizeof(h->major)), (unsigned)octal_of(h->minor, sizeof(h->minor)));
-	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT},
-				{.tv_sec = (time_t)octal_of(h->mtime, sizeof(h->mtime))}};
+	dev_t dev =
+	        makedev((unsigned)octal_of(h->major, sizeof(h->major)), (unsigned)octal_of(h->minor, sizeof(h->minor)));
+	struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = (time_t)octal_of(h->mtime, sizeof(h->mtime))}};
 	int rc = 0;
 	switch (h->type) {
 	case '5': rc = mkdirat(dirfd, path, mode); break;

@@ -12,15 +12,15 @@ const char *client_socket = "/run/godwit/godwit.sock";
 static const struct {
 	const char *code, *way_out;
 } ways_out[] = {
-	{"NoSuchContainer", "list them with: runc list"},
-	{"NoSuchHost", "name a host of the hosts file"},
-	{"NotRunning", "start it first: only a running container has memory to move"},
-	{"HostNetwork", "give the container a network namespace of its own"},
-	{"NotConverging", "try --throttle, a longer --max-freeze, or a quieter moment"},
-	{"AlreadyMoving", "watch it with: godwit status --watch"},
-	{"Timeout", "give it more time with --timeout"},
-	{"TooLate", "move it back with another migrate"},
-	{"VersionMismatch", "install the same version on both hosts"},
+        {"NoSuchContainer", "list them with: runc list"},
+        {"NoSuchHost", "name a host of the hosts file"},
+        {"NotRunning", "start it first: only a running container has memory to move"},
+        {"HostNetwork", "give the container a network namespace of its own"},
+        {"NotConverging", "try --throttle, a longer --max-freeze, or a quieter moment"},
+        {"AlreadyMoving", "watch it with: godwit status --watch"},
+        {"Timeout", "give it more time with --timeout"},
+        {"TooLate", "move it back with another migrate"},
+        {"VersionMismatch", "install the same version on both hosts"},
 };
 
 static const char *way_out(const char *code)

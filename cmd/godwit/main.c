@@ -11,11 +11,11 @@ static const struct {
 	int (*run)(int argc, char **argv);
 	const char *what;
 } verbs[] = {
-	{"migrate", verb_migrate, "move a running container to another host"},
-	{"check", verb_check, "can it move there? reasons and ways out, nothing is frozen"},
-	{"status", verb_status, "migrations of this host, running and past"},
-	{"cancel", verb_cancel, "stop a migration before its commit"},
-	{"resolve", verb_resolve, "decide one that is in doubt, the other host being dead"},
+        {"migrate", verb_migrate, "move a running container to another host"},
+        {"check", verb_check, "can it move there? reasons and ways out, nothing is frozen"},
+        {"status", verb_status, "migrations of this host, running and past"},
+        {"cancel", verb_cancel, "stop a migration before its commit"},
+        {"resolve", verb_resolve, "decide one that is in doubt, the other host being dead"},
 };
 
 static void help(FILE *f)

@@ -10,23 +10,23 @@
 #include "verbs.h"
 
 static const char usage[] =
-	"usage: godwit migrate CONTAINER --to HOST [options]\n"
-	"\n"
-	"Move a running container to another host: memory, processes, open files, connections, address.\n"
-	"Ctrl-C before the commit cancels: the container stays as it was.\n"
-	"\n"
-	"  --to HOST            where to (a name of the hosts file)\n"
-	"  --freeze MS          freeze as soon as it is predicted to take so long     [as short as it gets]\n"
-	"  --max-freeze MS      rather fail (NotConverging) than freeze longer        [1000]\n"
-	"  --throttle           slow the container down if it writes too fast\n"
-	"  --bandwidth MIB      limit for memory, MiB per second                      [none]\n"
-	"  --rounds N           at most so many rounds of pre-copy                    [30]\n"
-	"  --timeout S          give up when not ready to freeze within S seconds     [none]\n"
-	"  --zstd               compress memory on its way\n"
-	"  --track uffd|soft-dirty   how writes are seen                              [what the kernel has]\n"
-	"  -o text|json|jsonl   json: the result; jsonl: every step on the way\n"
-	"\n"
-	"exit codes: 0 moved, 1 failed (it runs on here), 2 bad usage, 4 no godwitd\n";
+        "usage: godwit migrate CONTAINER --to HOST [options]\n"
+        "\n"
+        "Move a running container to another host: memory, processes, open files, connections, address.\n"
+        "Ctrl-C before the commit cancels: the container stays as it was.\n"
+        "\n"
+        "  --to HOST            where to (a name of the hosts file)\n"
+        "  --freeze MS          freeze as soon as it is predicted to take so long     [as short as it gets]\n"
+        "  --max-freeze MS      rather fail (NotConverging) than freeze longer        [1000]\n"
+        "  --throttle           slow the container down if it writes too fast\n"
+        "  --bandwidth MIB      limit for memory, MiB per second                      [none]\n"
+        "  --rounds N           at most so many rounds of pre-copy                    [30]\n"
+        "  --timeout S          give up when not ready to freeze within S seconds     [none]\n"
+        "  --zstd               compress memory on its way\n"
+        "  --track uffd|soft-dirty   how writes are seen                              [what the kernel has]\n"
+        "  -o text|json|jsonl   json: the result; jsonl: every step on the way\n"
+        "\n"
+        "exit codes: 0 moved, 1 failed (it runs on here), 2 bad usage, 4 no godwitd\n";
 
 static volatile sig_atomic_t interrupted;
 
@@ -71,8 +71,8 @@ static void show_live(yyjson_val *r, bool tty)
 	bar(total > 0 ? bytes / total : 0, 24, line);
 	size_text(bytes, sent, sizeof(sent));
 	size_text((double)gw_json_u64(r, "dirty_rate_bps", 0), rate, sizeof(rate));
-	(void)fprintf(stderr, "\r\033[K%-10s \033[36m%s\033[0m %9s  round %-2" PRIu64 "  writes %s/s  freeze ~%.0f ms", phase, line,
-		      sent, gw_json_u64(r, "rounds", 0), rate, gw_json_f64(r, "predicted_freeze_ms", 0));
+	(void)fprintf(stderr, "\r\033[K%-10s \033[36m%s\033[0m %9s  round %-2" PRIu64 "  writes %s/s  freeze ~%.0f ms",
+	              phase, line, sent, gw_json_u64(r, "rounds", 0), rate, gw_json_f64(r, "predicted_freeze_ms", 0));
 	(void)fflush(stderr);
 }
 
@@ -82,15 +82,18 @@ static void show_result(yyjson_val *r)
 	size_text((double)gw_json_u64(r, "bytes", 0), sent, sizeof(sent));
 	size_text((double)gw_json_u64(r, "dirty_rate_bps", 0), rate, sizeof(rate));
 	yyjson_val *steps = yyjson_obj_get(r, "steps");
-	(void)printf("%s moved %s -> %s in %.1f s: frozen %.1f ms (predicted %.0f), %" PRIu64 " rounds, %s, writes %s/s, "
-		     "%" PRIu64 " packets held\n",
-		     gw_json_str(r, "container", ""), gw_json_str(r, "from", ""), gw_json_str(r, "to", ""),
-		     (double)gw_json_u64(r, "elapsed_ms", 0) / 1000.0, gw_json_f64(r, "freeze_ms", 0),
-		     gw_json_f64(r, "predicted_freeze_ms", 0), gw_json_u64(r, "rounds", 0), sent, rate,
-		     gw_json_u64(r, "held_packets", 0));
-	(void)printf("  the freeze: stop %.1f, dump %.1f (last pages %.1f beside it), images %.1f, restore %.1f, commit %.1f ms\n",
-		     gw_json_f64(steps, "stop", 0), gw_json_f64(steps, "dump", 0), gw_json_f64(steps, "last_pages", 0),
-		     gw_json_f64(steps, "images", 0), gw_json_f64(steps, "restore", 0), gw_json_f64(steps, "commit", 0));
+	(void)printf("%s moved %s -> %s in %.1f s: frozen %.1f ms (predicted %.0f), %" PRIu64
+	             " rounds, %s, writes %s/s, "
+	             "%" PRIu64 " packets held\n",
+	             gw_json_str(r, "container", ""), gw_json_str(r, "from", ""), gw_json_str(r, "to", ""),
+	             (double)gw_json_u64(r, "elapsed_ms", 0) / 1000.0, gw_json_f64(r, "freeze_ms", 0),
+	             gw_json_f64(r, "predicted_freeze_ms", 0), gw_json_u64(r, "rounds", 0), sent, rate,
+	             gw_json_u64(r, "held_packets", 0));
+	(void)printf("  the freeze: stop %.1f, dump %.1f (last pages %.1f beside it), images %.1f, restore %.1f, "
+	             "commit %.1f ms\n",
+	             gw_json_f64(steps, "stop", 0), gw_json_f64(steps, "dump", 0), gw_json_f64(steps, "last_pages", 0),
+	             gw_json_f64(steps, "images", 0), gw_json_f64(steps, "restore", 0),
+	             gw_json_f64(steps, "commit", 0));
 }
 
 static void cancel_it(const char *container)
@@ -130,7 +133,9 @@ static int follow(struct client *c, const char *container, enum output out)
 			continue;
 		}
 		if (!d) {
-			(void)fprintf(stderr, "godwit: godwitd went away; the migration goes on or is undone: see godwit status\n");
+			(void)fprintf(
+			        stderr,
+			        "godwit: godwitd went away; the migration goes on or is undone: see godwit status\n");
 			return GODWIT_FAILED;
 		}
 		yyjson_val *r = yyjson_doc_get_root(d), *err = yyjson_obj_get(r, "error");
@@ -169,9 +174,10 @@ static bool number(const char *name, const char *s, uint64_t scale, uint64_t *ou
 int verb_migrate(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"to", 1, NULL, 't'}, {"freeze", 1, NULL, 'f'}, {"max-freeze", 1, NULL, 'm'}, {"throttle", 0, NULL, 'T'},
-		{"bandwidth", 1, NULL, 'b'}, {"rounds", 1, NULL, 'r'}, {"timeout", 1, NULL, 's'}, {"zstd", 0, NULL, 'z'},
-		{"track", 1, NULL, 'k'}, {"output", 1, NULL, 'o'}, {"help", 0, NULL, 'h'}, {0}};
+	        {"to", 1, NULL, 't'},       {"freeze", 1, NULL, 'f'},    {"max-freeze", 1, NULL, 'm'},
+	        {"throttle", 0, NULL, 'T'}, {"bandwidth", 1, NULL, 'b'}, {"rounds", 1, NULL, 'r'},
+	        {"timeout", 1, NULL, 's'},  {"zstd", 0, NULL, 'z'},      {"track", 1, NULL, 'k'},
+	        {"output", 1, NULL, 'o'},   {"help", 0, NULL, 'h'},      {0}};
 	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
 	yyjson_mut_val *o = yyjson_mut_obj(doc);
 	yyjson_mut_doc_set_root(doc, o);
@@ -181,11 +187,23 @@ int verb_migrate(int argc, char **argv)
 	for (int c; ok && (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
 		switch (c) {
 		case 't': to = true, yyjson_mut_obj_add_str(doc, o, "to", optarg); break;
-		case 'f': ok = number("--freeze", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "want_freeze_ms", v); break;
-		case 'm': ok = number("--max-freeze", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "max_freeze_ms", v); break;
-		case 'b': ok = number("--bandwidth", optarg, 1u << 20, &v) && yyjson_mut_obj_add_uint(doc, o, "bandwidth", v); break;
-		case 'r': ok = number("--rounds", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "rounds_max", v); break;
-		case 's': ok = number("--timeout", optarg, 1000, &v) && yyjson_mut_obj_add_uint(doc, o, "timeout_ms", v); break;
+		case 'f':
+			ok = number("--freeze", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "want_freeze_ms", v);
+			break;
+		case 'm':
+			ok = number("--max-freeze", optarg, 1, &v) &&
+			     yyjson_mut_obj_add_uint(doc, o, "max_freeze_ms", v);
+			break;
+		case 'b':
+			ok = number("--bandwidth", optarg, 1u << 20, &v) &&
+			     yyjson_mut_obj_add_uint(doc, o, "bandwidth", v);
+			break;
+		case 'r':
+			ok = number("--rounds", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "rounds_max", v);
+			break;
+		case 's':
+			ok = number("--timeout", optarg, 1000, &v) && yyjson_mut_obj_add_uint(doc, o, "timeout_ms", v);
+			break;
 		case 'T': yyjson_mut_obj_add_bool(doc, o, "throttle", true); break;
 		case 'z': yyjson_mut_obj_add_bool(doc, o, "zstd", true); break;
 		case 'k':

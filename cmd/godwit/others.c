@@ -11,9 +11,13 @@
 
 enum { WATCH_EVERY_US = 500000 };
 
-static const struct option longs[] = {{"to", 1, NULL, 't'},     {"output", 1, NULL, 'o'}, {"watch", 0, NULL, 'w'},
-				      {"commit", 0, NULL, 'c'}, {"abort", 0, NULL, 'a'},  {"help", 0, NULL, 'h'},
-				      {0}};
+static const struct option longs[] = {{"to", 1, NULL, 't'},
+                                      {"output", 1, NULL, 'o'},
+                                      {"watch", 0, NULL, 'w'},
+                                      {"commit", 0, NULL, 'c'},
+                                      {"abort", 0, NULL, 'a'},
+                                      {"help", 0, NULL, 'h'},
+                                      {0}};
 
 static yyjson_mut_doc *request(const char *cmd, yyjson_mut_val **out)
 {
@@ -50,21 +54,22 @@ static int ask_once(yyjson_mut_doc *doc, enum output o, yyjson_doc **out)
 }
 
 static const char check_usage[] =
-	"usage: godwit check CONTAINER --to HOST [-o text|json]\n"
-	"\n"
-	"Can this container move there? Answered without freezing it. Each reason has a code, words and a way out\n"
-	"(docs/limits.md has them all).\n"
-	"\n"
-	"exit codes: 0 it can, 3 it cannot, 1 the check failed, 2 bad usage, 4 no godwitd\n";
+        "usage: godwit check CONTAINER --to HOST [-o text|json]\n"
+        "\n"
+        "Can this container move there? Answered without freezing it. Each reason has a code, words and a way out\n"
+        "(docs/limits.md has them all).\n"
+        "\n"
+        "exit codes: 0 it can, 3 it cannot, 1 the check failed, 2 bad usage, 4 no godwitd\n";
 
 static void show_reasons(yyjson_val *r)
 {
 	bool ok = gw_json_bool(r, "ok", false);
-	(void)printf("%s %s move to %s\n", gw_json_str(r, "container", ""), ok ? "can" : "cannot", gw_json_str(r, "to", ""));
+	(void)printf("%s %s move to %s\n", gw_json_str(r, "container", ""), ok ? "can" : "cannot",
+	             gw_json_str(r, "to", ""));
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(r, "reasons"));
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
 		(void)printf("  %s %s: %s\n      way out: %s\n", gw_json_bool(v, "warning", false) ? "note " : "BLOCKS",
-			     gw_json_str(v, "code", ""), gw_json_str(v, "text", ""), gw_json_str(v, "way_out", ""));
+		             gw_json_str(v, "code", ""), gw_json_str(v, "text", ""), gw_json_str(v, "way_out", ""));
 }
 
 int verb_check(int argc, char **argv)
@@ -82,7 +87,8 @@ int verb_check(int argc, char **argv)
 			return GODWIT_USAGE;
 	}
 	if (optind + 1 != argc || !to)
-		return fprintf(stderr, "godwit: name one container and --to HOST (see godwit check --help)\n"), GODWIT_USAGE;
+		return fprintf(stderr, "godwit: name one container and --to HOST (see godwit check --help)\n"),
+		       GODWIT_USAGE;
 	yyjson_mut_val *req;
 	yyjson_mut_doc *doc = request("check", &req);
 	yyjson_mut_obj_add_str(doc, req, "container", argv[optind]);
@@ -99,24 +105,24 @@ int verb_check(int argc, char **argv)
 	return gw_json_bool(r, "ok", false) ? GODWIT_OK : GODWIT_BLOCKED;
 }
 
-static const char status_usage[] =
-	"usage: godwit status [--watch] [-o text|json]\n"
-	"\n"
-	"The migrations of this host, running and past.\n";
+static const char status_usage[] = "usage: godwit status [--watch] [-o text|json]\n"
+                                   "\n"
+                                   "The migrations of this host, running and past.\n";
 
 static void show_status(yyjson_val *r)
 {
-	(void)printf("%-14s %-20s %-8s %-10s %-12s %6s %10s %9s %9s  %s\n", "ID", "CONTAINER", "", "HOST", "PHASE", "ROUNDS",
-		     "MIB", "PREDICTED", "FROZEN", "REASON");
+	(void)printf("%-14s %-20s %-8s %-10s %-12s %6s %10s %9s %9s  %s\n", "ID", "CONTAINER", "", "HOST", "PHASE",
+	             "ROUNDS", "MIB", "PREDICTED", "FROZEN", "REASON");
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(r, "migrations"));
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));) {
 		bool in = gw_json_bool(v, "incoming", false);
 		yyjson_val *err = yyjson_obj_get(v, "error");
 		(void)printf("%-14s %-20s %-8s %-10s %-12s %6" PRIu64 " %10" PRIu64 " %6.0f ms %6.1f ms  %s\n",
-			     gw_json_str(v, "id", ""), gw_json_str(v, "container", ""), in ? "from" : "to",
-			     gw_json_str(v, in ? "from" : "to", ""), gw_json_str(v, "phase", ""), gw_json_u64(v, "rounds", 0),
-			     gw_json_u64(v, "bytes", 0) >> 20, gw_json_f64(v, "predicted_freeze_ms", 0),
-			     gw_json_f64(v, "freeze_ms", 0), err ? gw_json_str(err, "text", "") : "");
+		             gw_json_str(v, "id", ""), gw_json_str(v, "container", ""), in ? "from" : "to",
+		             gw_json_str(v, in ? "from" : "to", ""), gw_json_str(v, "phase", ""),
+		             gw_json_u64(v, "rounds", 0), gw_json_u64(v, "bytes", 0) >> 20,
+		             gw_json_f64(v, "predicted_freeze_ms", 0), gw_json_f64(v, "freeze_ms", 0),
+		             err ? gw_json_str(err, "text", "") : "");
 	}
 }
 
@@ -164,8 +170,11 @@ int verb_cancel(int argc, char **argv)
 			continue;
 		if (c != 'h')
 			return GODWIT_USAGE;
-		return fputs("usage: godwit cancel MIGRATION|CONTAINER\n\nStop a migration that is not committed yet; the "
-			     "container stays here.\n", stdout), GODWIT_OK;
+		return fputs("usage: godwit cancel MIGRATION|CONTAINER\n\nStop a migration that is not committed yet; "
+		             "the "
+		             "container stays here.\n",
+		             stdout),
+		       GODWIT_OK;
 	}
 	if (optind + 1 != argc)
 		return fprintf(stderr, "godwit: name one migration or container (see godwit status)\n"), GODWIT_USAGE;
@@ -179,16 +188,16 @@ int verb_cancel(int argc, char **argv)
 	return rc;
 }
 
-static const char resolve_usage[] =
-	"usage: godwit resolve MIGRATION --commit|--abort\n"
-	"\n"
-	"Decide a migration that is in doubt because the other host cannot be asked any more. Only for someone who KNOWS\n"
-	"what became of the other host:\n"
-	"  on the destination:  --commit  run the copy here: the source host is dead\n"
-	"                       --abort   discard the copy: the source runs it\n"
-	"  on the source:       --commit  give it up here: the destination runs it\n"
-	"                       --abort   run it here again: the destination host is dead\n"
-	"A wrong word makes two running copies, or none.\n";
+static const char resolve_usage[] = "usage: godwit resolve MIGRATION --commit|--abort\n"
+                                    "\n"
+                                    "Decide a migration that is in doubt because the other host cannot be asked any "
+                                    "more. Only for someone who KNOWS\n"
+                                    "what became of the other host:\n"
+                                    "  on the destination:  --commit  run the copy here: the source host is dead\n"
+                                    "                       --abort   discard the copy: the source runs it\n"
+                                    "  on the source:       --commit  give it up here: the destination runs it\n"
+                                    "                       --abort   run it here again: the destination host is dead\n"
+                                    "A wrong word makes two running copies, or none.\n";
 
 int verb_resolve(int argc, char **argv)
 {
@@ -205,7 +214,8 @@ int verb_resolve(int argc, char **argv)
 			return GODWIT_USAGE;
 	}
 	if (optind + 1 != argc || decision < 0)
-		return fprintf(stderr, "godwit: name one migration and --commit or --abort (see godwit resolve --help)\n"),
+		return fprintf(stderr,
+		               "godwit: name one migration and --commit or --abort (see godwit resolve --help)\n"),
 		       GODWIT_USAGE;
 	yyjson_mut_val *req;
 	yyjson_mut_doc *doc = request("resolve", &req);

@@ -12,27 +12,26 @@
 
 enum { EXIT_USAGE = 2 };
 
-static const char usage[] =
-	"usage: godwitd --name NAME [options]\n"
-	"\n"
-	"Moves running containers from and to this host. One per host, as root.\n"
-	"\n"
-	"  --name NAME        this host's name, as in its certificate\n"
-	"  --listen ADDR:PORT for other godwitd                    [0.0.0.0:9460]\n"
-	"  --hosts FILE       lines \"NAME ADDR[,ADDR6] PORT\"       [/etc/godwit/hosts]\n"
-	"  --ca FILE          who signs peers' certificates        [/etc/godwit/ca.pem]\n"
-	"  --cert FILE        our certificate                      [/etc/godwit/cert.pem]\n"
-	"  --key FILE         its key                              [/etc/godwit/key.pem]\n"
-	"  --socket PATH      for local programs                   [/run/godwit/godwit.sock]\n"
-	"  --state DIR        journal and work files, on tmpfs     [/run/godwit]\n"
-	"  --runc PROGRAM     [runc in PATH]      --criu PROGRAM   [criu in PATH]\n"
-	"  --runc-root DIR    runc's state        [/run/runc]\n"
-	"  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
-	"  --data-conns N     connections for memory, 1 to 8       [2]\n"
-	"  --log-level debug|info|warn|error   --log-format text|json\n"
-	"  --help   --version\n"
-	"\n"
-	"exit codes: 0 ended by SIGTERM, 2 bad usage or configuration, 111 the system refuses\n";
+static const char usage[] = "usage: godwitd --name NAME [options]\n"
+                            "\n"
+                            "Moves running containers from and to this host. One per host, as root.\n"
+                            "\n"
+                            "  --name NAME        this host's name, as in its certificate\n"
+                            "  --listen ADDR:PORT for other godwitd                    [0.0.0.0:9460]\n"
+                            "  --hosts FILE       lines \"NAME ADDR[,ADDR6] PORT\"       [/etc/godwit/hosts]\n"
+                            "  --ca FILE          who signs peers' certificates        [/etc/godwit/ca.pem]\n"
+                            "  --cert FILE        our certificate                      [/etc/godwit/cert.pem]\n"
+                            "  --key FILE         its key                              [/etc/godwit/key.pem]\n"
+                            "  --socket PATH      for local programs                   [/run/godwit/godwit.sock]\n"
+                            "  --state DIR        journal and work files, on tmpfs     [/run/godwit]\n"
+                            "  --runc PROGRAM     [runc in PATH]      --criu PROGRAM   [criu in PATH]\n"
+                            "  --runc-root DIR    runc's state        [/run/runc]\n"
+                            "  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
+                            "  --data-conns N     connections for memory, 1 to 8       [2]\n"
+                            "  --log-level debug|info|warn|error   --log-format text|json\n"
+                            "  --help   --version\n"
+                            "\n"
+                            "exit codes: 0 ended by SIGTERM, 2 bad usage or configuration, 111 the system refuses\n";
 
 struct options {
 	struct gw_config cfg;
@@ -63,18 +62,18 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 		char *at;
 		size_t size;
 	} t[] = {
-		{"name", o->cfg.name, sizeof(o->cfg.name)},
-		{"listen", o->cfg.listen, sizeof(o->cfg.listen)},
-		{"hosts", o->cfg.hosts_path, sizeof(o->cfg.hosts_path)},
-		{"ca", o->cfg.ca, sizeof(o->cfg.ca)},
-		{"cert", o->cfg.cert, sizeof(o->cfg.cert)},
-		{"key", o->cfg.key, sizeof(o->cfg.key)},
-		{"socket", o->cfg.socket, sizeof(o->cfg.socket)},
-		{"state", o->cfg.state_dir, sizeof(o->cfg.state_dir)},
-		{"runc", o->cfg.runc, sizeof(o->cfg.runc)},
-		{"criu", o->cfg.criu, sizeof(o->cfg.criu)},
-		{"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
-		{"libexec", o->libexec, sizeof(o->libexec)},
+	        {"name", o->cfg.name, sizeof(o->cfg.name)},
+	        {"listen", o->cfg.listen, sizeof(o->cfg.listen)},
+	        {"hosts", o->cfg.hosts_path, sizeof(o->cfg.hosts_path)},
+	        {"ca", o->cfg.ca, sizeof(o->cfg.ca)},
+	        {"cert", o->cfg.cert, sizeof(o->cfg.cert)},
+	        {"key", o->cfg.key, sizeof(o->cfg.key)},
+	        {"socket", o->cfg.socket, sizeof(o->cfg.socket)},
+	        {"state", o->cfg.state_dir, sizeof(o->cfg.state_dir)},
+	        {"runc", o->cfg.runc, sizeof(o->cfg.runc)},
+	        {"criu", o->cfg.criu, sizeof(o->cfg.criu)},
+	        {"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
+	        {"libexec", o->libexec, sizeof(o->libexec)},
 	};
 	for (size_t i = 0; i < gw_countof(t); i++)
 		if (!strcmp(t[i].name, name))
@@ -85,11 +84,12 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
-		{"name", 1, NULL, 0}, {"listen", 1, NULL, 0}, {"hosts", 1, NULL, 0}, {"ca", 1, NULL, 0},
-		{"cert", 1, NULL, 0}, {"key", 1, NULL, 0}, {"socket", 1, NULL, 0}, {"state", 1, NULL, 0},
-		{"runc", 1, NULL, 0}, {"criu", 1, NULL, 0}, {"runc-root", 1, NULL, 0}, {"libexec", 1, NULL, 0},
-		{"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'}, {"log-format", 1, NULL, 'f'},
-		{"help", 0, NULL, 'h'}, {"version", 0, NULL, 'v'}, {0}};
+	        {"name", 1, NULL, 0},         {"listen", 1, NULL, 0},      {"hosts", 1, NULL, 0},
+	        {"ca", 1, NULL, 0},           {"cert", 1, NULL, 0},        {"key", 1, NULL, 0},
+	        {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},       {"runc", 1, NULL, 0},
+	        {"criu", 1, NULL, 0},         {"runc-root", 1, NULL, 0},   {"libexec", 1, NULL, 0},
+	        {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'}, {"log-format", 1, NULL, 'f'},
+	        {"help", 0, NULL, 'h'},       {"version", 0, NULL, 'v'},   {0}};
 	int index, c;
 	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
 		size_t size = 0;
@@ -121,11 +121,18 @@ static int parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.cfg = {.listen = "0.0.0.0:9460", .hosts_path = "/etc/godwit/hosts",
-				    .ca = "/etc/godwit/ca.pem", .cert = "/etc/godwit/cert.pem",
-				    .key = "/etc/godwit/key.pem", .socket = "/run/godwit/godwit.sock",
-				    .state_dir = "/run/godwit", .runc_root = "/run/runc", .data_conns = 2},
-			    .libexec = GODWIT_LIBEXEC, .level = GW_INFO, .format = GW_LOG_TEXT};
+	struct options o = {.cfg = {.listen = "0.0.0.0:9460",
+	                            .hosts_path = "/etc/godwit/hosts",
+	                            .ca = "/etc/godwit/ca.pem",
+	                            .cert = "/etc/godwit/cert.pem",
+	                            .key = "/etc/godwit/key.pem",
+	                            .socket = "/run/godwit/godwit.sock",
+	                            .state_dir = "/run/godwit",
+	                            .runc_root = "/run/runc",
+	                            .data_conns = 2},
+	                    .libexec = GODWIT_LIBEXEC,
+	                    .level = GW_INFO,
+	                    .format = GW_LOG_TEXT};
 	int rc = parse(argc, argv, &o);
 	if (rc != 0)
 		return rc;
@@ -133,7 +140,8 @@ int main(int argc, char **argv)
 	gw_path(o.cfg.preload, sizeof(o.cfg.preload), "%s/libgodwit-criu.so", o.libexec);
 	gw_path(o.cfg.pages, sizeof(o.cfg.pages), "%s/godwit-pages", o.libexec);
 	if (access(o.cfg.preload, R_OK) < 0 || access(o.cfg.pages, X_OK) < 0)
-		return fprintf(stderr, "godwitd: libgodwit-criu.so and godwit-pages are not in %s (--libexec)\n", o.libexec),
+		return fprintf(stderr, "godwitd: libgodwit-criu.so and godwit-pages are not in %s (--libexec)\n",
+		               o.libexec),
 		       EXIT_USAGE;
 	return gw_daemon_run(&o.cfg);
 }

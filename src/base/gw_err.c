@@ -10,7 +10,8 @@ static void fill(struct gw_err *e, enum gw_class c, int err, const char *fmt, va
 {
 	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
 	if (c == GW_SYS && n >= 0 && (size_t)n < sizeof(e->text))
-		(void)snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", strerrordesc_np(err) ?: "unknown error");
+		(void)snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s",
+		               strerrordesc_np(err) ?: "unknown error");
 	e->class = c;
 	e->err = err;
 	e->code[0] = 0;

@@ -97,7 +97,8 @@ void gw_log(enum gw_level lv, const char *event, const struct gw_kv *kv)
 	if (log_format == GW_LOG_TEXT)
 		put(&l, "ts=%s level=%s comp=%s event=\"%s\"", ts, names[lv], comp_name, event);
 	else
-		put(&l, "{\"ts\":\"%s\",\"level\":\"%s\",\"comp\":\"%s\",\"event\":\"%s\"", ts, names[lv], comp_name, event);
+		put(&l, "{\"ts\":\"%s\",\"level\":\"%s\",\"comp\":\"%s\",\"event\":\"%s\"", ts, names[lv], comp_name,
+		    event);
 	for (; kv->type != KV_END; kv++)
 		put_pair(&l, kv);
 	if (log_format == GW_LOG_JSON)

@@ -44,9 +44,8 @@ static inline struct gw_kv kv_f64(const char *k, double n)
 void gw_log_init(const char *comp, enum gw_level min, enum gw_log_format format);
 void gw_log(enum gw_level lv, const char *event, const struct gw_kv *kv);
 
-#define GW_LOG_AT(lv, event, ...) \
-	gw_log(lv, event, (const struct gw_kv[]){__VA_ARGS__ __VA_OPT__(, ){.type = KV_END}})
-#define gw_debug(event, ...) GW_LOG_AT(GW_DEBUG, event, __VA_ARGS__)
-#define gw_info(event, ...) GW_LOG_AT(GW_INFO, event, __VA_ARGS__)
-#define gw_warn(event, ...) GW_LOG_AT(GW_WARN, event, __VA_ARGS__)
-#define gw_error(event, ...) GW_LOG_AT(GW_ERROR, event, __VA_ARGS__)
+#define GW_LOG_AT(lv, event, ...) gw_log(lv, event, (const struct gw_kv[]){__VA_ARGS__ __VA_OPT__(, ){.type = KV_END}})
+#define gw_debug(event, ...)      GW_LOG_AT(GW_DEBUG, event, __VA_ARGS__)
+#define gw_info(event, ...)       GW_LOG_AT(GW_INFO, event, __VA_ARGS__)
+#define gw_warn(event, ...)       GW_LOG_AT(GW_WARN, event, __VA_ARGS__)
+#define gw_error(event, ...)      GW_LOG_AT(GW_ERROR, event, __VA_ARGS__)

@@ -233,7 +233,7 @@ static int unix_address(const char *path, struct sockaddr_un *su, struct gw_err 
 	*su = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(su->sun_path))
 		return gw_fail(e, GW_INPUT, ENAMETOOLONG, "socket path %s is longer than %zu bytes", path,
-			       sizeof(su->sun_path) - 1);
+		               sizeof(su->sun_path) - 1);
 	(void)snprintf(su->sun_path, sizeof(su->sun_path), "%s", path);
 	return 0;
 }

@@ -130,8 +130,13 @@ int gw_proc_start(const struct gw_spawn *s, pid_t *out_pid, struct gw_err *e)
 		return gw_fail(e, GW_SYS, errno, "start %s", s->argv[0]);
 	gw_auto(fd) int report_rd = report[0];
 	gw_auto(fd) int report_wr = report[1];
-	struct child c = {.file = file, .argv = (char *const *)(uintptr_t)s->argv, .env = env, .cwd = s->cwd,
-			  .netns = netns, .new_session = s->new_session, .report = report_wr};
+	struct child c = {.file = file,
+	                  .argv = (char *const *)(uintptr_t)s->argv,
+	                  .env = env,
+	                  .cwd = s->cwd,
+	                  .netns = netns,
+	                  .new_session = s->new_session,
+	                  .report = report_wr};
 	for (unsigned i = 0; i < 3; i++)
 		c.fds[c.nfds++] = s->stdio[i] >= 0 ? s->stdio[i] : null;
 	for (unsigned i = 0; i < s->nextra && c.nfds < PROC_FDS_MAX; i++)
@@ -252,11 +257,12 @@ int gw_proc_run(const struct gw_spawn *s, int timeout_ms, char **out_text, struc
 	if (rc < 0)
 		return rc;
 	if (late)
-		return gw_fail(e, GW_SYS, ETIMEDOUT, "%s did not end within %d ms and was killed", s->argv[0], timeout_ms);
+		return gw_fail(e, GW_SYS, ETIMEDOUT, "%s did not end within %d ms and was killed", s->argv[0],
+		               timeout_ms);
 	if (!WIFEXITED(st) || WEXITSTATUS(st) != 0)
 		return gw_fail(e, GW_INPUT, EIO, "%s failed (%s %d): %s", s->argv[0],
-			       WIFEXITED(st) ? "exit code" : "signal", WIFEXITED(st) ? WEXITSTATUS(st) : WTERMSIG(st),
-			       last_line(&ce));
+		               WIFEXITED(st) ? "exit code" : "signal", WIFEXITED(st) ? WEXITSTATUS(st) : WTERMSIG(st),
+		               last_line(&ce));
 	if (out_text) {
 		*out_text = text ? gw_take(text) : strdup("");
 	}

@@ -37,10 +37,10 @@ static inline int gw_take_fd(int *fd)
 	*fd = -1;
 	return out;
 }
-#define gw_take(p) \
-	({ \
-		typeof(p) out_ = (p); \
-		(p) = NULL; \
-		out_; \
+#define gw_take(p)                                                                                                     \
+	({                                                                                                             \
+		typeof(p) out_ = (p);                                                                                  \
+		(p) = NULL;                                                                                            \
+		out_;                                                                                                  \
 	})
 #define gw_countof(a) (sizeof(a) / sizeof((a)[0]))

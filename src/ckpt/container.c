@@ -173,7 +173,8 @@ int gw_container_load(const char *runc_root, const char *id, struct gw_container
 	size_t len = 0;
 	if (access(path, F_OK) < 0 && errno == ENOENT)
 		return gw_fail_code(e, GW_INPUT, "NoSuchContainer",
-				    "no container \"%s\" under %s (see: runc --root %s list)", id, runc_root, runc_root);
+		                    "no container \"%s\" under %s (see: runc --root %s list)", id, runc_root,
+		                    runc_root);
 	int rc = gw_read_file(path, JSON_FILE_MAX, &text, &len, e);
 	if (rc < 0)
 		return rc;
@@ -186,8 +187,8 @@ int gw_container_load(const char *runc_root, const char *id, struct gw_container
 	if (rc < 0)
 		return rc;
 	if (c->init_pid <= 0 || !is_alive(c, gw_json_u64(root, "init_process_start", 0)))
-		return gw_fail_code(e, GW_INPUT, "NotRunning", "container \"%s\" is not running (its process %d is gone)", id,
-				    c->init_pid);
+		return gw_fail_code(e, GW_INPUT, "NotRunning",
+		                    "container \"%s\" is not running (its process %d is gone)", id, c->init_pid);
 	if (!c->freezer_dir[0]) {
 		rc = gw_freezer_of(c->init_pid, c->freezer_dir, sizeof(c->freezer_dir), e);
 		if (rc < 0)

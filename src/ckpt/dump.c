@@ -133,7 +133,7 @@ static int send_request(struct gw_dump *d, const struct gw_dump_opts *o, struct 
 	opts.pid = c->init_pid;
 	opts.has_log_level = true;
 	opts.log_level = o->log_level ?: 2;
-	opts.log_file = (char *)(uintptr_t) "dump.log";
+	opts.log_file = (char *)(uintptr_t)"dump.log";
 	opts.root = (char *)(uintptr_t)c->rootfs;
 	opts.has_notify_scripts = true;
 	opts.notify_scripts = true;
@@ -195,8 +195,12 @@ int gw_dump_start(const struct gw_dump_opts *o, struct gw_dump **out, struct gw_
 	gw_path(preload, sizeof(preload), "LD_PRELOAD=%s", o->preload);
 	gw_path(home, sizeof(home), "GODWIT_CRIU_HOME=%s", o->home_path);
 	gw_path(dir, sizeof(dir), "GODWIT_CRIU_DIR=%s", o->shim_dir);
-	const char *const env[] = {preload, home, dir, "GODWIT_CRIU_MODE=dump",
-				   o->container->netns_path[0] ? "GODWIT_CRIU_EXTERNAL_NET=1" : NULL, NULL};
+	const char *const env[] = {preload,
+	                           home,
+	                           dir,
+	                           "GODWIT_CRIU_MODE=dump",
+	                           o->container->netns_path[0] ? "GODWIT_CRIU_EXTERNAL_NET=1" : NULL,
+	                           NULL};
 	int rc = gw_mkdirs(o->images_dir, e);
 	if (rc == 0)
 		rc = gw_mkdirs(o->work_dir, e);

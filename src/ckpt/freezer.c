@@ -66,8 +66,9 @@ int gw_freezer_freeze(const char *dir, int timeout_ms, struct gw_err *e)
 	if (rc < 0)
 		return gw_fail(e, GW_SYS, -rc, "look at the freezer of %s", dir);
 	return gw_fail(e, GW_RETRY, ETIMEDOUT,
-		       "%s did not freeze within %d ms: a task of it does not leave the kernel (blocked disk or network file system?)",
-		       dir, timeout_ms);
+	               "%s did not freeze within %d ms: a task of it does not leave the kernel (blocked disk or "
+	               "network file system?)",
+	               dir, timeout_ms);
 }
 
 int gw_freezer_freeze_soon(const char *dir, struct gw_err *e)
@@ -134,7 +135,7 @@ int gw_freezer_kill(const char *dir, int timeout_ms, struct gw_err *e)
 		(void)ask(dir, gw_freezer_is_v2(dir), false);
 		if (gw_now_ms() > end)
 			return gw_fail(e, GW_SYS, ETIMEDOUT, "%u processes of %s outlive SIGKILL by %d ms", alive, dir,
-				       timeout_ms);
+			               timeout_ms);
 		gw_sleep_us(500);
 	}
 }
@@ -181,7 +182,8 @@ static int path_in(pid_t pid, const char *controller, char *out, size_t size)
 		*path++ = 0;
 		list++;
 		bool hit = !controller && !*list;
-		for (char *save = NULL, *c = strtok_r(list, ",", &save); c && controller; c = strtok_r(NULL, ",", &save))
+		for (char *save = NULL, *c = strtok_r(list, ",", &save); c && controller;
+		     c = strtok_r(NULL, ",", &save))
 			hit |= !strcmp(c, controller);
 		if (hit && strlen(path) < size) {
 			gw_path(out, size, "%s", path);
@@ -198,8 +200,9 @@ int gw_freezer_of(pid_t pid, char *out, size_t size, struct gw_err *e)
 	if (find_mount(controller, point, sizeof(point), root, sizeof(root)) < 0) {
 		controller = NULL;
 		if (find_mount(NULL, point, sizeof(point), root, sizeof(root)) < 0)
-			return gw_fail(e, GW_INPUT, ENOENT,
-				       "no freezer: neither cgroup v2 nor the freezer hierarchy of cgroup v1 is mounted");
+			return gw_fail(
+			        e, GW_INPUT, ENOENT,
+			        "no freezer: neither cgroup v2 nor the freezer hierarchy of cgroup v1 is mounted");
 	}
 	int rc = path_in(pid, controller, path, sizeof(path));
 	if (rc < 0)

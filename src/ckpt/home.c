@@ -68,12 +68,12 @@ static int accept_caller(struct gw_home *h, const char *point, pid_t *out_pid, p
 }
 
 int gw_home_wait(struct gw_home *h, const char *point, int timeout_ms, pid_t watch_pid, int cancel_fd, pid_t *out_pid,
-		 pid_t *out_task, struct gw_err *e)
+                 pid_t *out_task, struct gw_err *e)
 {
 	gw_auto(fd) int pfd = watch_pid > 0 ? (int)syscall(SYS_pidfd_open, watch_pid, 0) : -1;
 	struct pollfd p[3] = {{.fd = h->listener, .events = POLLIN},
-			      {.fd = pfd, .events = POLLIN},
-			      {.fd = cancel_fd, .events = POLLIN}};
+	                      {.fd = pfd, .events = POLLIN},
+	                      {.fd = cancel_fd, .events = POLLIN}};
 	uint64_t end = gw_now_ms() + (uint64_t)timeout_ms;
 	for (;;) {
 		int64_t left = (int64_t)(end - gw_now_ms());
@@ -85,11 +85,13 @@ int gw_home_wait(struct gw_home *h, const char *point, int timeout_ms, pid_t wat
 		if (p[0].revents)
 			return accept_caller(h, point, out_pid, out_task, e);
 		if (p[2].revents)
-			return gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled while waiting for CRIU at \"%s\"", point);
+			return gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled while waiting for CRIU at \"%s\"",
+			                    point);
 		if (p[1].revents || (watch_pid > 0 && pfd < 0))
 			return gw_fail(e, GW_SYS, ECHILD, "CRIU ended before it reached \"%s\"", point);
 		if (n == 0)
-			return gw_fail(e, GW_SYS, ETIMEDOUT, "CRIU did not reach \"%s\" within %d ms", point, timeout_ms);
+			return gw_fail(e, GW_SYS, ETIMEDOUT, "CRIU did not reach \"%s\" within %d ms", point,
+			               timeout_ms);
 	}
 }
 

@@ -17,6 +17,6 @@ void gw_home_close(struct gw_home *h); /* whoever waits is told to give up; the 
  * ends. Fails on another point, at the time-out, or when cancel_fd (-1: none)
  * becomes readable. *out_pid: CRIU's; *out_task: the restored init ("resume"). */
 int gw_home_wait(struct gw_home *h, const char *point, int timeout_ms, pid_t watch_pid, int cancel_fd, pid_t *out_pid,
-		 pid_t *out_task, struct gw_err *e);
+                 pid_t *out_task, struct gw_err *e);
 /* Answer the one that waits. */
 void gw_home_go(struct gw_home *h);

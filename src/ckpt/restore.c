@@ -49,11 +49,33 @@ static int start_runc(struct gw_restore *r, const struct gw_restore_opts *o, str
 	gw_path(home, sizeof(home), "GODWIT_CRIU_HOME=%s", o->home_path);
 	gw_path(commit, sizeof(commit), "GODWIT_CRIU_COMMIT=%s", o->commit_path ?: "");
 	const char *const env[] = {preload, home, "GODWIT_CRIU_MODE=restore", o->commit_path ? commit : NULL, NULL};
-	const char *const argv[] = {r->runc, "--root", o->runc_root, "--log", r->runc_log, "restore", "--detach", "--lazy-pages",
-				    "--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore", "--bundle", o->bundle,
-				    "--image-path", o->images_dir, "--work-path", o->work_dir, "--pid-file", o->pid_file, o->id, NULL};
-	struct gw_spawn s = {.argv = argv, .env = env, .cwd = o->work_dir,
-			     .stdio = {o->stdio[0], o->stdio[1], o->stdio[2]}, .new_session = true};
+	const char *const argv[] = {r->runc,
+	                            "--root",
+	                            o->runc_root,
+	                            "--log",
+	                            r->runc_log,
+	                            "restore",
+	                            "--detach",
+	                            "--lazy-pages",
+	                            "--tcp-established",
+	                            "--file-locks",
+	                            "--manage-cgroups-mode",
+	                            "ignore",
+	                            "--bundle",
+	                            o->bundle,
+	                            "--image-path",
+	                            o->images_dir,
+	                            "--work-path",
+	                            o->work_dir,
+	                            "--pid-file",
+	                            o->pid_file,
+	                            o->id,
+	                            NULL};
+	struct gw_spawn s = {.argv = argv,
+	                     .env = env,
+	                     .cwd = o->work_dir,
+	                     .stdio = {o->stdio[0], o->stdio[1], o->stdio[2]},
+	                     .new_session = true};
 	return gw_proc_start(&s, &r->runc_pid, e);
 }
 
@@ -96,7 +118,8 @@ static int explain(struct gw_restore *r, struct gw_err *e)
 	return gw_fail(e, GW_INPUT, EIO, "runc restore of %s failed: %s", r->id, why);
 }
 
-static int wait_point(struct gw_restore *r, const char *point, int timeout_ms, pid_t *criu, pid_t *task, struct gw_err *e)
+static int wait_point(struct gw_restore *r, const char *point, int timeout_ms, pid_t *criu, pid_t *task,
+                      struct gw_err *e)
 {
 	int rc = gw_home_wait(r->home, point, timeout_ms, r->runc_pid, r->cancel_fd, criu, task, e);
 	return rc == -ECHILD ? explain(r, e) : rc;
@@ -173,7 +196,8 @@ void gw_restore_abort(struct gw_restore *r)
 	const char *const argv[] = {r->runc, "--root", r->runc_root, "delete", "--force", r->id, NULL};
 	struct gw_spawn s = {.argv = argv, .stdio = {-1, -1, -1}};
 	if (gw_proc_run(&s, DELETE_TIMEOUT_MS, NULL, &e) < 0)
-		gw_debug("discarded container was not known to runc", kv_str("container", r->id), kv_str("reason", e.text));
+		gw_debug("discarded container was not known to runc", kv_str("container", r->id),
+		         kv_str("reason", e.text));
 }
 
 void gw_restore_close(struct gw_restore *r)

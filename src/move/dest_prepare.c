@@ -192,7 +192,7 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 	gw_path(reason, sizeof(reason), "%s/killed-%s", s->d->cfg.state_dir, s->container);
 	struct gw_pages_opts po = {.program = s->d->cfg.pages, .socket_path = path,
 				   .cgroup_dir = gw_restore_cgroup(s->restore), .reason_path = reason, .label = s->mig};
-	return gw_pages_start(&po, &s->pages, e);
+	return gw_pages_start(&po, s->store, &s->pages, e);
 }
 
 int gw_dest_image(struct gw_dest *s, const struct gw_frame *f, struct gw_err *e)
