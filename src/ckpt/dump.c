@@ -12,7 +12,14 @@
 #include "ckpt/freezer.h"
 #include "criu.pb-c.h"
 
-enum { ARM_TIMEOUT_MS = 20000, DUMP_TIMEOUT_MS = 30000, KILL_TIMEOUT_MS = 10000, EXT_MAX = 256 };
+enum {
+	ARM_TIMEOUT_MS = 20000,
+	DUMP_TIMEOUT_MS = 30000,
+	KILL_TIMEOUT_MS = 10000,
+	EXT_MAX = 256,
+	GHOST_LIMIT = 64 << 20 /* bytes of a deleted, still open file */,
+	SEIZE_TIMEOUT_S = 10
+};
 
 struct gw_dump {
 	const struct gw_container *c;
@@ -109,79 +116,87 @@ static int write_descriptors(const struct gw_dump_opts *o, struct gw_err *e)
 	return gw_write_file(path, o->container->descriptors_json, strlen(o->container->descriptors_json), e);
 }
 
-static int send_request(struct gw_dump *d, const struct gw_dump_opts *o, struct gw_err *e)
+/* What is asked of CRIU, and why: docs/criu.md. protobuf-c has no const
+ * strings; it does not write to them. */
+static void fill_opts(CriuOpts *opts, const struct gw_dump_opts *o)
 {
 	const struct gw_container *c = o->container;
-	char netns[64] = "";
-	int rc = external_netns(c, netns, sizeof(netns), e);
+	opts->has_pid = true;
+	opts->pid = c->init_pid;
+	opts->has_log_level = true;
+	opts->log_level = o->log_level ?: 2;
+	opts->log_file = (char *)(uintptr_t)"dump.log";
+	opts->root = (char *)(uintptr_t)c->rootfs;
+	opts->has_notify_scripts = true;
+	opts->notify_scripts = true;
+	opts->has_tcp_established = true;
+	opts->tcp_established = true;
+	opts->has_file_locks = true;
+	opts->file_locks = true;
+	opts->has_link_remap = true;
+	opts->link_remap = true;
+	opts->has_orphan_pts_master = true;
+	opts->orphan_pts_master = true;
+	opts->has_ghost_limit = true;
+	opts->ghost_limit = GHOST_LIMIT;
+	opts->has_manage_cgroups_mode = true;
+	opts->manage_cgroups_mode = CRIU_CG_MODE__CG_IGNORE;
+	opts->has_network_lock = true;
+	opts->network_lock = CRIU_NET_LOCK__NET_LOCK_SKIP;
+	opts->freeze_cgroup = (char *)(uintptr_t)c->freezer_dir;
+	opts->has_timeout = true;
+	opts->timeout = SEIZE_TIMEOUT_S;
+}
+
+/* CRIU's first word: it has understood, and is about to begin. */
+static int await_begin(struct gw_dump *d, struct gw_err *e)
+{
+	CriuResp *r;
+	int rc = gw_criu_recv(d->criu, ARM_TIMEOUT_MS, &r, e);
 	if (rc < 0)
 		return rc;
+	if (r->success && r->type == CRIU_REQ_TYPE__NOTIFY) {
+		rc = gw_criu_answer(d->criu, true, e);
+	} else {
+		char why[200];
+		gw_criu_log_reason(d->log, r->cr_errmsg ?: "no reason given", why, sizeof(why));
+		rc = gw_fail(e, GW_INPUT, EIO, "criu refuses the dump: %s", why);
+	}
+	criu_resp__free_unpacked(r, NULL);
+	return rc;
+}
+
+static int send_request(struct gw_dump *d, const struct gw_dump_opts *o, struct gw_err *e)
+{
+	char netns[64] = "";
+	char *external[] = {netns};
+	int rc = external_netns(o->container, netns, sizeof(netns), e);
+	if (rc < 0)
+		return rc;
+	/* CRIU opens both through /proc/OUR-PID/fd: they must live until it has begun. */
 	gw_auto(fd) int images = open(o->images_dir, O_DIRECTORY | O_CLOEXEC);
 	gw_auto(fd) int work = open(o->work_dir, O_DIRECTORY | O_CLOEXEC);
 	if (images < 0 || work < 0)
 		return gw_fail(e, GW_SYS, errno, "open %s", images < 0 ? o->images_dir : o->work_dir);
 	gw_auto(mem) struct ext *x = calloc(1, sizeof(*x));
 	if (!x)
-		return gw_fail(e, GW_SYS, ENOMEM, "dump %s", c->id);
-	ext_fill(x, c);
-	char *external[] = {netns};
+		return gw_fail(e, GW_SYS, ENOMEM, "dump %s", o->container->id);
+	ext_fill(x, o->container);
 	CriuOpts opts = CRIU_OPTS__INIT;
+	fill_opts(&opts, o);
 	opts.images_dir_fd = images;
 	opts.has_work_dir_fd = true;
 	opts.work_dir_fd = work;
-	opts.has_pid = true;
-	opts.pid = c->init_pid;
-	opts.has_log_level = true;
-	opts.log_level = o->log_level ?: 2;
-	opts.log_file = (char *)(uintptr_t)"dump.log";
-	opts.root = (char *)(uintptr_t)c->rootfs;
-	opts.has_notify_scripts = true;
-	opts.notify_scripts = true;
-	opts.has_tcp_established = true;
-	opts.tcp_established = true;
-	opts.has_file_locks = true;
-	opts.file_locks = true;
-	opts.has_link_remap = true;
-	opts.link_remap = true;
-	opts.has_orphan_pts_master = true;
-	opts.orphan_pts_master = true;
-	opts.has_ghost_limit = true;
-	opts.ghost_limit = 64u << 20;
-	opts.has_manage_cgroups_mode = true;
-	opts.manage_cgroups_mode = CRIU_CG_MODE__CG_IGNORE;
-	opts.has_network_lock = true;
-	opts.network_lock = CRIU_NET_LOCK__NET_LOCK_SKIP;
-	opts.freeze_cgroup = (char *)(uintptr_t)c->freezer_dir;
-	opts.has_timeout = true;
-	opts.timeout = 10;
 	opts.n_ext_mnt = x->n;
 	opts.ext_mnt = x->p;
-	if (netns[0]) {
-		opts.n_external = 1;
-		opts.external = external;
-	}
+	opts.n_external = netns[0] ? 1 : 0;
+	opts.external = external;
 	CriuReq req = CRIU_REQ__INIT;
 	req.type = CRIU_REQ_TYPE__DUMP;
 	req.opts = &opts;
 	rc = gw_criu_send(d->criu, &req, e);
 	ext_done(x);
-	if (rc < 0)
-		return rc;
-	/* CRIU opens both through /proc/OUR-PID/fd: they must live until it has. */
-	CriuResp *r;
-	rc = gw_criu_recv(d->criu, ARM_TIMEOUT_MS, &r, e);
-	if (rc < 0)
-		return rc;
-	bool ok = r->success && r->type == CRIU_REQ_TYPE__NOTIFY;
-	if (!ok) {
-		char why[200];
-		gw_criu_log_reason(d->log, r->cr_errmsg ?: "no reason given", why, sizeof(why));
-		rc = gw_fail(e, GW_INPUT, EIO, "criu refuses the dump: %s", why);
-	} else {
-		rc = gw_criu_answer(d->criu, true, e);
-	}
-	criu_resp__free_unpacked(r, NULL);
-	return rc;
+	return rc < 0 ? rc : await_begin(d, e);
 }
 
 int gw_dump_start(const struct gw_dump_opts *o, struct gw_dump **out, struct gw_err *e)
