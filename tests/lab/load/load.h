@@ -34,6 +34,7 @@ struct load_opts {
 	uint32_t seconds; /* 0: until told */
 	uint32_t pipeline;
 	uint32_t read_every; /* one read after so many writes; 0: none */
+	uint32_t every_ms;   /* a line in the report so often */
 	uint32_t stall_ms;   /* a gap this long is an event */
 };
 

@@ -43,13 +43,11 @@ static bool number(const char *text, uint32_t max, uint32_t *out)
 static int parse(int argc, char **argv, struct load_opts *o)
 {
 	static const struct option names[] = {
-	        {"host", 1, NULL, 'h'},        {"port", 1, NULL, 'p'},
-	        {"rate", 1, NULL, 'r'},        {"value", 1, NULL, 'v'},
-	        {"keys", 1, NULL, 'k'},        {"prefix", 1, NULL, 'x'},
-	        {"seconds", 1, NULL, 's'},     {"pipeline", 1, NULL, 'n'},
-	        {"read-every", 1, NULL, 'e'},  {"stall-ms", 1, NULL, 'm'},
-	        {"report-file", 1, NULL, 'f'}, {"control", 1, NULL, 'c'},
-	        {"help", 0, NULL, 'H'},        {NULL, 0, NULL, 0},
+	        {"host", 1, NULL, 'h'},     {"port", 1, NULL, 'p'},        {"rate", 1, NULL, 'r'},
+	        {"value", 1, NULL, 'v'},    {"keys", 1, NULL, 'k'},        {"prefix", 1, NULL, 'x'},
+	        {"seconds", 1, NULL, 's'},  {"pipeline", 1, NULL, 'n'},    {"read-every", 1, NULL, 'e'},
+	        {"stall-ms", 1, NULL, 'm'}, {"report-file", 1, NULL, 'f'}, {"control", 1, NULL, 'c'},
+	        {"every-ms", 1, NULL, 'E'}, {"help", 0, NULL, 'H'},        {NULL, 0, NULL, 0},
 	};
 	bool ok = true;
 	int c;
@@ -70,6 +68,7 @@ static int parse(int argc, char **argv, struct load_opts *o)
 		case 'n': ok = number(optarg, LOAD_PIPELINE_MAX, &o->pipeline) && o->pipeline; break;
 		case 'e': ok = number(optarg, 1000000, &o->read_every); break;
 		case 'm': ok = number(optarg, 1000000, &o->stall_ms); break;
+		case 'E': ok = number(optarg, 60000, &o->every_ms) && o->every_ms; break;
 		case 'H': (void)fputs(help, stdout); return 1;
 		default: return 2;
 		}
@@ -128,7 +127,8 @@ int main(int argc, char **argv)
 	              .keys = 200000,
 	              .pipeline = 16,
 	              .read_every = 20,
-	              .stall_ms = 5},
+	              .stall_ms = 5,
+	              .every_ms = 1000},
 	        .fd = -1,
 	        .listen_fd = -1,
 	        .ctl_fd = -1,
@@ -150,5 +150,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "lab-load: create %s: %s\n", l.o.report, strerror(errno));
 		return 1;
 	}
+	/* A line is one write: a reader never sees half of it. */
+	if (l.report)
+		(void)setvbuf(l.report, NULL, _IOLBF, 4096);
 	return work(&l);
 }

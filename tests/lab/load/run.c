@@ -104,15 +104,13 @@ static int take_answers(struct load *l, struct gw_err *e)
 	return rc;
 }
 
-static void each_second(struct load *l)
+static void each_tick(struct load *l)
 {
-	if (gw_now_us() - l->second.from_us < 1000000)
+	if (gw_now_us() - l->second.from_us < l->o.every_ms * 1000ull)
 		return;
 	uint32_t r = load_retransmits(l);
-	if (l->report) {
+	if (l->report)
 		load_window_print(l->report, &l->second, "second", "", r);
-		(void)fflush(l->report);
-	}
 	load_window_reset(&l->second, r);
 }
 
@@ -120,8 +118,8 @@ static int step(struct load *l, uint64_t wake_ns, struct gw_err *e)
 {
 	uint64_t now = gw_now_ns();
 	uint64_t wait = wake_ns > now ? wake_ns - now : 0;
-	if (wait > 100000000)
-		wait = 100000000;
+	if (wait > 50000000)
+		wait = 50000000;
 	struct timespec t = {.tv_nsec = (long)wait};
 	struct pollfd p[3] = {
 	        {.fd = l->fd, .events = (short)(POLLIN | (l->out.from < l->out.to ? POLLOUT : 0))},
@@ -156,7 +154,7 @@ int load_run(struct load *l, struct gw_err *e)
 		rc = load_flush(l, e);
 		if (rc == 0)
 			rc = step(l, l->inflight < l->o.pipeline ? l->next_ns : UINT64_MAX, e);
-		each_second(l);
+		each_tick(l);
 	}
 	/* What was asked is owed an answer. */
 	uint64_t limit = gw_now_ns() + 60000000000ull;
