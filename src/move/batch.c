@@ -25,15 +25,17 @@ void gw_batch_read_done(struct gw_batch_read *r)
 	r->data = NULL;
 }
 
-typedef uint64_t vec __attribute__((vector_size(64), may_alias));
+typedef uint64_t vec __attribute__((vector_size(16), may_alias));
 
 bool gw_page_is_zero(const uint8_t *p)
 {
 	const vec *v = (const vec *)(const void *)p;
-	/* Most pages that are not zero show it at once. */
-	for (size_t i = 0; i < GW_PAGE / sizeof(vec); i += 4) {
-		vec or = v[i] | v[i + 1] | v[i + 2] | v[i + 3];
-		if (or[0] | or[1] | or[2] | or[3] | or[4] | or[5] | or[6] | or[7])
+	/* In steps of 256 bytes: most pages that are not zero show it at once. */
+	for (const vec *end = v + GW_PAGE / sizeof(vec); v < end; v += 16) {
+		vec any = v[0];
+		for (unsigned i = 1; i < 16; i++)
+			any |= v[i];
+		if (any[0] | any[1])
 			return false;
 	}
 	return true;

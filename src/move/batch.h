@@ -40,5 +40,5 @@ void gw_batch_read_done(struct gw_batch_read *r);
  * and all pages of a dead process end up in skipped; that is no failure. */
 int gw_batch_read(const struct gw_batch *b, struct gw_batch_read *r, struct gw_err *e);
 
-/* All 4096 bytes zero? p is aligned to 64. */
+/* All 4096 bytes zero? p is aligned to 16. */
 bool gw_page_is_zero(const uint8_t *p);

@@ -194,8 +194,8 @@ static int do_pages(struct worker *w, struct gw_err *e)
 	                         .codec = z ? GW_CODEC_ZSTD : GW_CODEC_PLAIN,
 	                         .raw_bytes = r->data_bytes};
 	size_t head = gw_pages_pack(&h, r->runs, w->head);
-	rc = z ? send_frame(w, GW_F_PAGES, head, w->zdata, z, e) :
-	         send_frame(w, GW_F_PAGES, head, r->data, r->data_bytes, e);
+	rc = z ? send_frame(w, GW_F_PAGES, head, w->zdata, z, e)
+	       : send_frame(w, GW_F_PAGES, head, r->data, r->data_bytes, e);
 	if (rc == 0) {
 		w->s->n.pages += r->pages;
 		w->s->n.zero_pages += r->zero_pages;

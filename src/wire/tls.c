@@ -231,7 +231,7 @@ static bool set_rules(SSL_CTX *ctx)
 	/* AUTO_RETRY: after a key update SSL_read goes on with what it has read
 	 * ahead; without it, it would say "wait for the socket" and we would. */
 	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
-	/* One recv(2) for up to 16 records. */
+	/* One recv(2) for up to 4 records: they stay in the nearest caches until they are decrypted. */
 	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_default_read_buffer_len(ctx, GW_TLS_READ_AHEAD);
 	return SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&

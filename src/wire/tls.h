@@ -14,7 +14,7 @@ struct gw_tls {
 	SSL_CTX *ctx;
 };
 
-enum { GW_TLS_RECORD = 16384, GW_TLS_NAME_MAX = 256, GW_TLS_READ_AHEAD = 256 * 1024 };
+enum { GW_TLS_RECORD = 16384, GW_TLS_NAME_MAX = 256, GW_TLS_READ_AHEAD = 64 * 1024 };
 
 struct gw_tls_io {
 	int fd;
