@@ -17,8 +17,14 @@
  * the backend's own check (PM_SCAN_CHECK_WPASYNC; VM_SOFTDIRTY) and is
  * reported whole: right by construction, never guessed from events.
  *
- * Owner: the migration's task. Threads: one at a time, and always the same
- * one (ptrace belongs to a thread). */
+ * What no page table shows is missed: a device or another process that writes
+ * through a long-lived pin (RDMA, AF_XDP, VFIO; CRIU refuses those anyway).
+ * O_DIRECT and AIO are covered: their pages are reported twice (track.c).
+ *
+ * Owner: the migration's task. Threads: one at a time (the stops run in
+ * threads of their own). Nobody in this program may wait for any child
+ * (waitpid(-1)); see inject.h. Descriptors: three a process.
+ * Limits: addresses below 2^48; 64-bit processes. */
 struct gw_tracker;
 
 enum gw_track_backend { GW_TRACK_AUTO, GW_TRACK_UFFD, GW_TRACK_SOFT_DIRTY };
@@ -33,8 +39,18 @@ const char *gw_track_backend_name(enum gw_track_backend b);
 int gw_tracker_new(enum gw_track_backend want, const char *cgroup_dir, pid_t init_pid, struct gw_tracker **out,
 		   struct gw_err *e);
 
-/* Stop tracking: registrations and injected descriptors go. Safe on
- * processes that are running, frozen or dead. */
+/* Also shared anonymous memory (SHMEM spaces; off at first: then CRIU dumps
+ * it). memfd and SysV memory are CRIU's in any case: write(2) to a memfd shows
+ * in no page table. The soft-dirty backend reports an object whole each
+ * round, uffd does so when a process that mapped it has come and gone. An
+ * object is read through /proc/PID/map_files of the mapping at map_addr; when
+ * that process is gone, sink->space comes again with the same id. */
+void gw_tracker_set_shmem(struct gw_tracker *t, bool on);
+
+/* Stop tracking: registrations go (no descriptor was left in a process).
+ * Safe on processes that are running, frozen or dead. For a process that
+ * lives on the kernel walks its pages once more (24 ms a GiB): not in the
+ * freeze; free after the source is killed, or after the thaw. */
 void gw_tracker_free(struct gw_tracker *t);
 enum gw_track_backend gw_tracker_backend(const struct gw_tracker *t);
 
@@ -42,7 +58,11 @@ enum gw_track_backend gw_tracker_backend(const struct gw_tracker *t);
  * with that error. Spans are of at most 256 pages (1 MiB). */
 struct gw_track_sink {
 	void *ctx;
-	int (*space)(void *ctx, const struct gw_space *s, struct gw_err *e); /* before its first span */
+	/* Before its first span. Every process is announced, also one without pages. */
+	int (*space)(void *ctx, const struct gw_space *s, struct gw_err *e);
+	/* A page may be gone, or not readable by process_vm_readv (PROT_NONE),
+	 * when the sink reads it: read /proc/PID/mem, and take EIO and EFAULT for
+	 * "gone since" (the final round drops it, or reports it again). */
 	int (*dirty)(void *ctx, uint32_t space, const struct gw_span *spans, size_t n, struct gw_err *e);
 	/* Reported before, and not there any more (unmapped, MADV_DONTNEED): final round only. */
 	int (*drop)(void *ctx, uint32_t space, const struct gw_span *spans, size_t n, struct gw_err *e);
@@ -51,16 +71,22 @@ struct gw_track_sink {
 struct gw_round {
 	uint32_t processes;
 	uint32_t threads;      /* of all of them; how long CRIU will take depends on it */
-	uint64_t present_pages; /* of all spaces, after the round */
+	uint64_t present_pages; /* of all spaces, after the round; a running one still counts what went away */
 	uint64_t dirty_pages;
 	uint64_t scan_us;      /* time in the kernel's scans */
 	uint64_t stopped_us;   /* longest time one process was stopped for injection */
 };
 
-/* One pass. Running (is_final false): newly found processes and mappings are
- * set up and reported whole, written pages are reported and protected again.
- * Final (is_final true; everything must be frozen): nothing is set up or
- * protected; what is new is reported whole, drops are reported. */
+/* One pass. Running (is_final false; nothing may be frozen): newly found
+ * processes and mappings are set up and reported whole, written pages are
+ * reported and protected again. Final (is_final true; everything must be
+ * frozen): nothing is set up or protected; what is new is reported whole,
+ * drops are reported.
+ *
+ * GW_RETRY: nothing is broken, let it run and try again: a thread could not be
+ * stopped, a vfork is under way, memory is under another userfaultfd. After
+ * any failed running round the next one is right again (and larger). After a
+ * failed final round only gw_tracker_free() is left, unless it was GW_RETRY. */
 int gw_tracker_round(struct gw_tracker *t, bool is_final, const struct gw_track_sink *sink, struct gw_round *out,
 		     struct gw_err *e);
 
@@ -75,7 +101,9 @@ int gw_tracker_learn_flags(struct gw_tracker *t, struct gw_err *e);
  * ranges that the tracker owns (private anonymous, not locked, not huge: the
  * ones that CRIU's restore --lazy-pages fetches through userfaultfd); every
  * other page is CRIU's. Everything must be frozen. Call before the final
- * round; both use the same list. Borrowed until the next call. */
+ * round, once after each freeze: the next round uses the same list, so that
+ * what CRIU's parasite maps meanwhile is in neither. Borrowed until the next
+ * call. */
 struct gw_lazy_range {
 	uint64_t start, end;
 };
