@@ -36,15 +36,15 @@ struct gw_pages_opts {
 
 /* Start it with the spaces the store has by now. Returns when the socket is
  * listening. */
-int gw_pages_start(const struct gw_pages_opts *o, struct gw_pages **out, struct gw_err *e);
+int gw_pages_start(const struct gw_pages_opts *o, struct gw_store *s, struct gw_pages **out, struct gw_err *e);
 /* Hand over all memfds and recent spans. Afterwards it may serve; before it,
  * faults wait. The store may be freed after this returns. */
 int gw_pages_give(struct gw_pages *p, struct gw_store *s, struct gw_err *e);
 
 struct gw_pages_status {
-	bool connected;      /* CRIU has come */
-	bool restored;       /* CRIU has said that the restore is whole */
-	bool done;           /* everything is in the processes */
+	bool connected; /* CRIU has come */
+	bool restored;  /* CRIU has said that the restore is whole */
+	bool done;      /* everything is in the processes */
 	uint64_t faults;
 	uint64_t copied_bytes;
 	uint64_t left_bytes; /* still in the store */
