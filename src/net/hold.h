@@ -61,7 +61,9 @@ void gw_hold_release(struct gw_hold *h); /* HELD -> OPEN, in order; out of the p
  * dead copy might still send is dropped from now on until gw_hold_free. */
 void gw_hold_release_moved(struct gw_hold *h);
 void gw_hold_stats(struct gw_hold *h, struct gw_hold_stats *out);
-void gw_hold_free(struct gw_hold *h); /* rules go; kept packets are accepted; NULL is fine */
+/* Rules go; kept packets are accepted, none is lost; the first that takes no
+ * detour any more may overtake the last that does. NULL is fine. */
+void gw_hold_free(struct gw_hold *h);
 /* Rules left by a godwitd that died: remove all that carry our mark. (The
  * kernel does it too, at its death; this is for what an older one left.) */
 int gw_hold_sweep(struct gw_err *e);

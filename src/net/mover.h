@@ -26,7 +26,10 @@
  * relies on them): all and the uplink's net.ipv4 send_redirects=0 on a source,
  * the uplink's accept_local=1 and, where it was 1 (strict), rp_filter=2 on a
  * destination. accept_local because a client on the destination host itself
- * sent to the source what was held there, and gets it back over the wire. */
+ * sent to the source what was held there, and gets it back over the wire.
+ *
+ * Not carried along: a connection that the source host masquerades toward the
+ * pod (the kernel ends it when its way out changes; `snat to` is no problem). */
 struct gw_mover {
 	const char *name;
 	/* Destination, before the freeze: namespace /run/netns/gw-ID, veth,
@@ -38,9 +41,10 @@ struct gw_mover {
 	int (*prepare)(const char *id, const struct gw_pod *p, char *out_netns, size_t size, struct gw_err *e);
 	/* Source, before the freeze: shows that `turn` will work (forwarding
 	 * on, via_host on a link of ours), asks for via_host's neighbour entry
-	 * so that the first packet need not wait for it, and stops ICMP
-	 * redirects from telling clients a way that will not last. Changes no
-	 * route; may be left out, at the price of one packet's wait. */
+	 * so that the first packet need not wait for it, stops ICMP redirects
+	 * from telling clients a way that will not last, and keeps connection
+	 * tracking off what will be forwarded (net/forward.h). Changes no route;
+	 * may be repeated. "NoForwarding", "NoSharedLink". */
 	int (*ready)(const char *id, const struct gw_pod *p, const char *via_host, struct gw_err *e);
 	/* Destination, at the commit: the host's route to the pod points at the
 	 * veth. One netlink message per address, no program is started. */
@@ -57,5 +61,9 @@ struct gw_mover {
 	 * make keeps its path but loses the interface). netns_path NULL: the
 	 * one prepare makes. What is gone already is fine. */
 	int (*discard)(const char *id, const struct gw_pod *p, const char *netns_path, struct gw_err *e);
+	/* Source, once no host sends here for this pod any more: the route to
+	 * the destination and the rules of `ready`. A route that leads
+	 * elsewhere by now (the pod is back) stays. None is fine. */
+	int (*forget)(const char *id, const struct gw_pod *p, struct gw_err *e);
 };
 extern const struct gw_mover gw_mover_routed;

@@ -7,6 +7,8 @@
 #include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/xt_NFQUEUE.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -67,7 +69,7 @@ static void put_comment(struct gw_nft *b, uint16_t attr, const char *comment)
 
 void gw_nft_table_new(struct gw_nft *b, const char *table, const char *comment, bool owned)
 {
-	nft_message(b, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL);
+	nft_message(b, NFT_MSG_NEWTABLE, owned ? NLM_F_CREATE | NLM_F_EXCL : NLM_F_CREATE);
 	mnl_attr_put_strz(b->h, NFTA_TABLE_NAME, table);
 	if (owned)
 		mnl_attr_put_u32(b->h, NFTA_TABLE_FLAGS, htonl(NFT_TABLE_F_OWNER));
@@ -85,7 +87,7 @@ void gw_nft_table_delete(struct gw_nft *b, const char *table)
 void gw_nft_chain_base(struct gw_nft *b, const char *table, const char *chain, const char *type, uint32_t hook,
 		       int32_t priority)
 {
-	nft_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_EXCL);
+	nft_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
 	mnl_attr_put_strz(b->h, NFTA_CHAIN_TABLE, table);
 	mnl_attr_put_strz(b->h, NFTA_CHAIN_NAME, chain);
 	struct nlattr *nest = mnl_attr_nest_start(b->h, NFTA_CHAIN_HOOK);
@@ -212,6 +214,39 @@ void gw_nft_bits(struct gw_nft *b, uint32_t keep, uint32_t flip)
 	put_value(b, NFTA_BITWISE_MASK, &keep, sizeof(keep));
 	put_value(b, NFTA_BITWISE_XOR, &flip, sizeof(flip));
 	expr_end(b, x);
+}
+
+void gw_nft_cmp_ifname(struct gw_nft *b, const char *name)
+{
+	char padded[IFNAMSIZ] = {0};
+	memcpy(padded, name, strnlen(name, sizeof(padded) - 1));
+	gw_nft_cmp(b, NFT_CMP_EQ, padded, sizeof(padded));
+}
+
+void gw_nft_to(struct gw_nft *b, const struct gw_addr *a)
+{
+	bool v4 = a->family == AF_INET;
+	uint8_t nfproto = v4 ? NFPROTO_IPV4 : NFPROTO_IPV6;
+	uint32_t len = v4 ? 4 : 16;
+	gw_nft_meta(b, NFT_META_NFPROTO);
+	gw_nft_cmp(b, NFT_CMP_EQ, &nfproto, sizeof(nfproto));
+	gw_nft_payload(b, NFT_PAYLOAD_NETWORK_HEADER,
+		       v4 ? offsetof(struct iphdr, daddr) : offsetof(struct ip6_hdr, ip6_dst), len);
+	gw_nft_cmp(b, NFT_CMP_EQ, a->bytes, len);
+}
+
+void gw_nft_fib_oifname(struct gw_nft *b)
+{
+	struct expr x = expr_start(b, "fib");
+	put_be32(b, NFTA_FIB_DREG, REG);
+	put_be32(b, NFTA_FIB_RESULT, NFT_FIB_RESULT_OIFNAME);
+	put_be32(b, NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+	expr_end(b, x);
+}
+
+void gw_nft_notrack(struct gw_nft *b)
+{
+	expr_end(b, expr_start(b, "notrack"));
 }
 
 void gw_nft_accept(struct gw_nft *b)

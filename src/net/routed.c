@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/forward.h"
 #include "net/mover.h"
 #include "net/netns.h"
 #include "net/nl.h"
@@ -114,8 +115,10 @@ static int turn(const char *id, const struct gw_pod *p, const char *via_host, st
 	return rc < 0 ? gw_wrap(e, "turn the route to %s", id) : 0;
 }
 
-static int ready_for(struct gw_nl *n, int family, const char *via_host, struct gw_err *e)
+static int ready_for(struct gw_nl *n, const struct gw_addr *a, const char *via_host, struct gw_err *e)
 {
+	const int family = a->family;
+	const struct gw_addr host = host_only(a);
 	struct gw_addr via;
 	struct gw_route_found f;
 	struct gw_link l;
@@ -134,6 +137,8 @@ static int ready_for(struct gw_nl *n, int family, const char *via_host, struct g
 	rc = gw_rt_link(n, NULL, f.index, &l, e);
 	if (rc == 0)
 		rc = gw_rt_neigh_probe(n, f.index, &via, e);
+	if (rc == 0)
+		rc = gw_forward_allow(&host, l.name, e);
 	if (rc < 0 || family == AF_INET6)
 		return rc; /* IPv6 sends redirects only toward link-local next hops: never here */
 	rc = gw_routed_sysctl("0", e, "net/ipv4/conf/all/send_redirects");
@@ -145,7 +150,7 @@ static int ready(const char *id, const struct gw_pod *p, const char *via_host, s
 	gw_auto(nl) struct gw_nl n = {0};
 	int rc = gw_nl_open(NETLINK_ROUTE, &n, e);
 	for (unsigned i = 0; rc == 0 && i < p->naddrs; i++)
-		rc = ready_for(&n, p->addrs[i].family, via_host, e);
+		rc = ready_for(&n, &p->addrs[i], via_host, e);
 	return rc < 0 ? gw_wrap(e, "make ready to turn the route to %s", id) : 0;
 }
 
@@ -204,6 +209,23 @@ int gw_routed_discard(const char *id, const struct gw_pod *p, const char *netns_
 	return rc < 0 ? gw_wrap(e, "take the network of %s away", id) : 0;
 }
 
+static int forget(const char *id, const struct gw_pod *p, struct gw_err *e)
+{
+	gw_auto(nl) struct gw_nl n = {0};
+	int rc = gw_nl_open(NETLINK_ROUTE, &n, e);
+	for (unsigned i = 0; rc == 0 && i < p->naddrs; i++) {
+		struct gw_route r = {.dst = host_only(&p->addrs[i])};
+		struct gw_route_found f;
+		r.priority = r.dst.family == AF_INET6 ? PRIORITY_V6 : 0;
+		rc = gw_rt_route_find(&n, &r.dst, &f, e);
+		if (rc == 0 && f.proto == GW_RT_PROTO && f.prefix == r.dst.prefix && f.has_gateway)
+			rc = gw_rt_route_delete(&n, &r, e);
+		if (rc == 0)
+			rc = gw_forward_forget(&r.dst, e);
+	}
+	return rc < 0 ? gw_wrap(e, "forget the way to %s", id) : 0;
+}
+
 const struct gw_mover gw_mover_routed = {
 	.name = "routed",
 	.prepare = gw_routed_prepare,
@@ -212,4 +234,5 @@ const struct gw_mover gw_mover_routed = {
 	.turn = turn,
 	.turn_back = turn_back,
 	.discard = gw_routed_discard,
+	.forget = forget,
 };

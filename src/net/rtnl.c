@@ -221,11 +221,9 @@ int gw_rt_neigh_probe(struct gw_nl *n, int index, const struct gw_addr *a, struc
 	return gw_nl_talk(n, h, e, "look for neighbour %s", gw_addr_text(a, text, sizeof(text)));
 }
 
-int gw_rt_route_put(struct gw_nl *n, const struct gw_route *r, struct gw_err *e)
+static struct nlmsghdr *route_start(struct gw_nl_msg *m, uint16_t type, uint16_t flags, const struct gw_route *r)
 {
-	struct gw_nl_msg m;
-	char text[64];
-	struct nlmsghdr *h = gw_nl_start(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(struct rtmsg));
+	struct nlmsghdr *h = gw_nl_start(m, type, flags, sizeof(struct rtmsg));
 	struct rtmsg *rt = mnl_nlmsg_get_payload(h);
 	rt->rtm_family = (uint8_t)r->dst.family;
 	rt->rtm_dst_len = r->dst.prefix;
@@ -244,7 +242,24 @@ int gw_rt_route_put(struct gw_nl *n, const struct gw_route *r, struct gw_err *e)
 		mnl_attr_put_u32(h, RTA_OIF, (uint32_t)r->index);
 	if (r->priority)
 		mnl_attr_put_u32(h, RTA_PRIORITY, r->priority);
+	return h;
+}
+
+int gw_rt_route_put(struct gw_nl *n, const struct gw_route *r, struct gw_err *e)
+{
+	struct gw_nl_msg m;
+	char text[64];
+	struct nlmsghdr *h = route_start(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, r);
 	return gw_nl_talk(n, h, e, "set the route to %s", gw_addr_text(&r->dst, text, sizeof(text)));
+}
+
+int gw_rt_route_delete(struct gw_nl *n, const struct gw_route *r, struct gw_err *e)
+{
+	struct gw_nl_msg m;
+	char text[64];
+	struct nlmsghdr *h = route_start(&m, RTM_DELROUTE, 0, r);
+	((struct rtmsg *)mnl_nlmsg_get_payload(h))->rtm_scope = RT_SCOPE_NOWHERE; /* any */
+	return gw_nl_talk(n, h, e, "delete the route to %s", gw_addr_text(&r->dst, text, sizeof(text)));
 }
 
 static int on_route_found(const struct nlmsghdr *h, void *data)

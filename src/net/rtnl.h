@@ -63,6 +63,9 @@ struct gw_route {
 /* Create, or replace in one step the one of the same destination and priority. */
 int gw_rt_route_put(struct gw_nl *n, const struct gw_route *r, struct gw_err *e);
 
+/* Takes a route of ours (GW_RT_PROTO) away; -ESRCH in *e->err when there is none. */
+int gw_rt_route_delete(struct gw_nl *n, const struct gw_route *r, struct gw_err *e);
+
 struct gw_route_found {
 	uint8_t type; /* RTN_*, 0: no route */
 	uint8_t prefix;

@@ -1,12 +1,9 @@
 #include "net/rules.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <netinet/icmp6.h>
-#include <netinet/ip.h>
-#include <netinet/ip6.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +11,6 @@
 
 #include "net/nft.h"
 #include "net/nl.h"
-#include "net/rtnl.h"
 
 enum {
 	RULES_MAX = 1 + 2 * GW_POD_ADDRS_MAX, /* of one pod */
@@ -24,7 +20,7 @@ enum {
 /* Lives only between the two output chains, where no one else looks. */
 static const uint32_t MARK_BIT = 0x10000000;
 
-#define TABLE_PREFIX "godwit-"
+#define TABLE_PREFIX "godwit-hold-"
 
 /* The table of one network namespace. Never freed: see rules.h. */
 struct table {
@@ -46,27 +42,13 @@ struct gw_rules {
 	uint64_t handle[RULES_MAX];
 };
 
-static void match_nfproto(struct gw_nft *b, uint8_t nfproto)
-{
-	gw_nft_meta(b, NFT_META_NFPROTO);
-	gw_nft_cmp(b, NFT_CMP_EQ, &nfproto, sizeof(nfproto));
-}
-
-static void match_to(struct gw_nft *b, const struct gw_addr *a)
-{
-	bool v4 = a->family == AF_INET;
-	uint32_t offset = v4 ? offsetof(struct iphdr, daddr) : offsetof(struct ip6_hdr, ip6_dst);
-	match_nfproto(b, v4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
-	gw_nft_payload(b, NFT_PAYLOAD_NETWORK_HEADER, offset, (uint32_t)gw_addr_len(a->family));
-	gw_nft_cmp(b, NFT_CMP_EQ, a->bytes, gw_addr_len(a->family));
-}
-
 /* Router and neighbour discovery is talk between the links' ends, not the pod's. */
 static void pass_discovery(struct gw_nft *b, const char *table, const char *chain)
 {
-	const uint8_t proto = IPPROTO_ICMPV6, first = ND_ROUTER_SOLICIT, last = ND_REDIRECT;
+	const uint8_t v6 = NFPROTO_IPV6, proto = IPPROTO_ICMPV6, first = ND_ROUTER_SOLICIT, last = ND_REDIRECT;
 	gw_nft_rule_start(b, table, chain, "neighbour discovery");
-	match_nfproto(b, NFPROTO_IPV6);
+	gw_nft_meta(b, NFT_META_NFPROTO);
+	gw_nft_cmp(b, NFT_CMP_EQ, &v6, sizeof(v6));
 	gw_nft_meta(b, NFT_META_L4PROTO);
 	gw_nft_cmp(b, NFT_CMP_EQ, &proto, sizeof(proto));
 	gw_nft_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, offsetof(struct icmp6_hdr, icmp6_type), 1);
@@ -182,24 +164,22 @@ static void pod_rules(struct gw_nft *b, struct gw_rules *r, const char *comment,
 		      uint16_t out)
 {
 	const struct table *t = r->t;
-	char name[IFNAMSIZ] = {0};
-	memcpy(name, p->host_ifname, strnlen(p->host_ifname, sizeof(name) - 1));
 	r->chain[r->n++] = "prerouting";
 	gw_nft_rule_start(b, t->name, "prerouting", comment);
 	gw_nft_meta(b, NFT_META_IIFNAME);
-	gw_nft_cmp(b, NFT_CMP_EQ, name, sizeof(name));
+	gw_nft_cmp_ifname(b, p->host_ifname);
 	gw_nft_queue(b, out, t->xt);
 	gw_nft_rule_end(b);
 	for (unsigned i = 0; i < p->naddrs; i++) {
 		r->chain[r->n++] = "prerouting";
 		gw_nft_rule_start(b, t->name, "prerouting", comment);
-		match_to(b, &p->addrs[i]);
+		gw_nft_to(b, &p->addrs[i]);
 		gw_nft_queue(b, in, t->xt);
 		gw_nft_rule_end(b);
 
 		r->chain[r->n++] = "output";
 		gw_nft_rule_start(b, t->name, "output", comment);
-		match_to(b, &p->addrs[i]);
+		gw_nft_to(b, &p->addrs[i]);
 		gw_nft_meta(b, NFT_META_MARK);
 		gw_nft_bits(b, ~MARK_BIT, MARK_BIT);
 		gw_nft_meta_set(b, NFT_META_MARK);

@@ -6,7 +6,7 @@
 
 /* rules: what sends a pod's packets through two nfqueues.
  *
- * One nf_tables table a process and network namespace, "inet godwit-N", made
+ * One nf_tables table a process and network namespace, "inet godwit-hold-N", made
  * with the first rules and kept: removing a chain that hooks into the packet
  * path makes the kernel drop what waits in *every* nfqueue of the namespace
  * (nf_queue_nf_hook_drop), so a migration that ends would cost another, just

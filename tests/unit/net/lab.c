@@ -137,7 +137,7 @@ void lab_down(void)
 void lab_pod(const char *host, const char *name)
 {
 	lab_sh("ip netns add %s && ip -n %s link set lo up && "
-	       "ip -n %s link add v-%s type veth peer name eth0 netns %s && ip -n %s link set v-%s address ee:ee:ee:ee:ee:ee && "
+	       "ip -n %s link add v-%s type veth peer name eth0 netns %s && ip -n %s link set v-%s address ee:ee:ee:ee:ee:ee mtu 1450 && "
 	       "ip -n %s link set v-%s up",
 	       name, name, host, name, name, host, name, host, name);
 	lab_sh("ip -n %s link set eth0 address 02:00:00:00:00:05 mtu 1450 up && ip -n %s addr add 10.88.0.5/32 dev eth0 && "

@@ -403,6 +403,31 @@ static void a_pod_goes_there_and_back_and_there_again(void **state)
 	}
 }
 
+static void what_was_set_up_for_forwarding_can_be_forgotten(void **state)
+{
+	(void)state;
+	const char *rules = "ip netns exec hA nft list table inet godwit-forward";
+	move_to_b();
+	lab_enter("hA");
+	OK(m->ready(id, &pod, LAB_VIA_B, &e)); /* twice is once */
+	OK(m->discard(id, &pod, "/run/netns/pA", &e));
+	assert_int_equal(atoi(lab_sh_text("%s | grep -c notrack", rules)), 2);
+	OK(m->forget(id, &pod, &e));
+	OK(m->forget(id, &pod, &e));
+	assert_int_equal(atoi(lab_sh_text("%s | grep -c notrack", rules)), 0);
+	assert_false(says(lab_sh_text("ip -n hA route; ip -n hA -6 route"), "88"));
+}
+
+static void a_pod_that_is_back_is_not_forgotten(void **state)
+{
+	(void)state;
+	move_to_b();
+	lab_enter("hA");
+	OK(m->turn_back(id, &pod, &e));
+	OK(m->forget(id, &pod, &e));
+	expect_answer_from("pA", "hC");
+}
+
 static void a_pod_that_asks_for_everyone_gets_answers_at_once(void **state)
 {
 	(void)state;
@@ -441,6 +466,8 @@ static int tests(void)
 		WITH_LAB(the_hosts_own_interface_is_never_taken),
 		WITH_LAB(ids_that_would_leave_the_folder_are_refused),
 		WITH_LAB(a_pod_goes_there_and_back_and_there_again),
+		WITH_LAB(what_was_set_up_for_forwarding_can_be_forgotten),
+		WITH_LAB(a_pod_that_is_back_is_not_forgotten),
 		WITH_LAB(a_pod_that_asks_for_everyone_gets_answers_at_once),
 	};
 	return cmocka_run_group_tests_name("net/routed", list, NULL, NULL);
