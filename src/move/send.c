@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include <zstd.h>
 
 #include "base/clock.h"
@@ -38,6 +39,7 @@ struct worker {
 	struct gw_conn *conn;
 	pthread_t thread;
 	bool started;
+	pid_t tid;             /* under the sender's lock; 0: not running yet */
 	uint64_t barrier_done; /* the last one this connection has answered */
 	struct gw_batch batch; /* the one in work */
 	struct gw_batch_read read;
@@ -264,16 +266,34 @@ static int work_once(struct worker *w, struct gw_err *e)
 	return rc;
 }
 
+/* On Linux a priority is one thread's, not the process's. */
+static int renice(const struct worker *w, int nice)
+{
+	return setpriority(PRIO_PROCESS, (id_t)w->tid, nice) < 0 ? -errno : 0;
+}
+
+int gw_sender_set_nice(struct gw_sender *s, int nice)
+{
+	int rc = 0;
+	(void)pthread_mutex_lock(&s->lock);
+	s->opts.nice = nice;
+	for (unsigned i = 0; rc == 0 && !is_over(s) && i < s->nworkers; i++)
+		if (s->workers[i].tid)
+			rc = renice(&s->workers[i], nice);
+	(void)pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 	struct gw_sender *s = w->s;
-	/* On Linux this is one thread's, not the process's. */
-	if (s->opts.nice && setpriority(PRIO_PROCESS, 0, s->opts.nice) < 0)
-		gw_debug("sender keeps its priority", kv_i64("nice", s->opts.nice), kv_i64("errno", errno));
 	(void)pthread_setname_np(pthread_self(), "gw-send");
 	struct gw_err e = {0};
 	(void)pthread_mutex_lock(&s->lock);
+	w->tid = gettid();
+	if (s->opts.nice && renice(w, s->opts.nice) < 0)
+		gw_debug("sender keeps its priority", kv_i64("nice", s->opts.nice));
 	while (!s->stop && !is_over(s)) {
 		if (!s->count && w->barrier_done == s->barrier)
 			(void)pthread_cond_wait(&s->work, &s->lock);

@@ -21,8 +21,8 @@
  *
  * Owner    the migration on the source. The connections are borrowed: they
  *          must outlive the sender, and nobody else may use them meanwhile.
- * Threads  push, drop, barrier, skipped: one at a time. cancel and stats:
- *          from anywhere. One thread of ours per connection.
+ * Threads  push, drop, barrier, skipped, set_nice: one at a time. cancel and
+ *          total: from anywhere. One thread of ours per connection.
  * Limits   GW_SENDER_CONNS_MAX connections; a queue of 32 batches of at most
  *          GW_SEND_BATCH_PAGES pages; per connection one buffer of a batch
  *          (two with zstd). push blocks while the queue is full.
@@ -70,6 +70,10 @@ void gw_sender_total(struct gw_sender *s, struct gw_send_stats *out);
  * Call after a barrier. Ends early with what fn returns when that is < 0. */
 typedef int gw_skipped_fn(void *ctx, uint32_t space, const struct gw_span *span);
 int gw_sender_skipped(struct gw_sender *s, gw_skipped_fn *fn, void *ctx);
+
+/* Change the priority of our threads, e.g. to 0 once the container is frozen.
+ * -errno (going below what we were started with needs CAP_SYS_NICE). */
+int gw_sender_set_nice(struct gw_sender *s, int nice);
 
 /* End everything: blocked and later calls fail with -ECANCELED. */
 void gw_sender_cancel(struct gw_sender *s);

@@ -320,6 +320,8 @@ static size_t next_record(struct gw_conn *c, struct cursor *cur, size_t head, co
 
 static int send_locked(struct gw_conn *c, const struct gw_frame_hdr *h, struct cursor cur, struct gw_err *e)
 {
+	if (atomic_load(&c->shut))
+		return fail_wait(c, -ECANCELED, e, "send to");
 	if (c->out_broken)
 		return gw_fail(e, GW_PEER, EPIPE, "send to %s (%s): the connection has failed before", c->peer,
 		               c->where);
@@ -426,6 +428,8 @@ static int recv_frame(struct gw_conn *c, uint64_t deadline_ns, size_t *inout_got
 
 int gw_conn_recv(struct gw_conn *c, int timeout_ms, struct gw_frame *out, struct gw_err *e)
 {
+	if (atomic_load(&c->shut))
+		return fail_wait(c, -ECANCELED, e, "receive from");
 	if (c->in_broken)
 		return gw_fail(e, GW_PEER, EPIPE, "receive from %s (%s): the connection has failed before", c->peer,
 		               c->where);
