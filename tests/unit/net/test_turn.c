@@ -113,13 +113,15 @@ static void udp_move(int family, const char *client, bool there)
 	unsigned sent = atomic_load(&f.sent);
 	gw_sleep_us(FREEZE_MS * 1000);
 	udp_flow_wait(&f, sent + 10);
+	udp_collect(a, seen, SEEN_MAX, &nseen, 0);
+	uint32_t to_a = nseen;
 	commit(h);
 	if (there)
 		gw_hold_release(h2);
 	udp_flow_wait(&f, atomic_load(&f.sent) + 100);
 	udp_flow_end(&f);
 	udp_collect(a, seen, SEEN_MAX, &nseen, 0);
-	uint32_t to_a = nseen;
+	assert_int_equal(nseen, to_a); /* what the frozen copy gets is lost */
 	udp_collect(b, seen, SEEN_MAX, &nseen, 200);
 	gw_hold_stats(h, &st);
 	if (there)
