@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ struct child {
 	unsigned nfds;
 	int netns;
 	bool new_session;
+	int nice;
 	int report; /* errno goes here when exec fails */
 };
 
@@ -40,6 +42,7 @@ static void child_run(struct child *c)
 	signal(SIGPIPE, SIG_DFL);
 	if (c->new_session)
 		(void)setsid();
+	(void)setpriority(PRIO_PROCESS, 0, c->nice);
 	if (c->netns >= 0 && setns(c->netns, CLONE_NEWNET) < 0)
 		goto fail;
 	/* First out of the way of the targets, then into place. */
@@ -136,6 +139,7 @@ int gw_proc_start(const struct gw_spawn *s, pid_t *out_pid, struct gw_err *e)
 	                  .cwd = s->cwd,
 	                  .netns = netns,
 	                  .new_session = s->new_session,
+	                  .nice = s->nice,
 	                  .report = report_wr};
 	for (unsigned i = 0; i < 3; i++)
 		c.fds[c.nfds++] = s->stdio[i] >= 0 ? s->stdio[i] : null;

@@ -18,6 +18,7 @@ struct gw_spawn {
 	unsigned nextra;
 	const char *netns; /* path of a network namespace to enter first, NULL: ours */
 	bool new_session;
+	int nice; /* the child's, -20 to 19, whatever ours is; where we may not set it, it inherits */
 };
 
 int gw_proc_start(const struct gw_spawn *s, pid_t *out_pid, struct gw_err *e);

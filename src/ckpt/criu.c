@@ -29,7 +29,8 @@ int gw_criu_open(const struct gw_criu_opts *o, struct gw_criu **out, struct gw_e
 	gw_auto(fd) int mine = sv[0];
 	gw_auto(fd) int theirs = sv[1];
 	const char *const argv[] = {o->program ?: "criu", "swrk", "3", NULL};
-	struct gw_spawn s = {.argv = argv, .env = o->env, .stdio = {-1, -1, -1}, .extra_fds = &theirs, .nextra = 1};
+	struct gw_spawn s = {
+	        .argv = argv, .env = o->env, .stdio = {-1, -1, -1}, .extra_fds = &theirs, .nextra = 1, .nice = o->nice};
 	pid_t pid;
 	int rc = gw_proc_start(&s, &pid, e);
 	if (rc < 0)

@@ -13,8 +13,12 @@ struct gw_criu;
 struct CriuReq;
 struct CriuResp;
 
+/* What works while a container stands must not wait for what only runs. */
+enum { GW_FREEZE_NICE = -10 };
+
 struct gw_criu_opts {
 	const char *program;    /* NULL: "criu" in PATH */
+	int nice;               /* priority; its tasks get their own back (CRIU restores it) */
 	const char *const *env; /* "K=V" list put before ours, NULL-terminated; NULL: none */
 };
 

@@ -226,7 +226,8 @@ int gw_dump_start(const struct gw_dump_opts *o, struct gw_dump **out, struct gw_
 	if (rc == 0)
 		rc = gw_home_open(o->home_path, &d->home, e);
 	if (rc == 0)
-		rc = gw_criu_open(&(struct gw_criu_opts){.program = o->criu, .env = env}, &d->criu, e);
+		rc = gw_criu_open(&(struct gw_criu_opts){.program = o->criu, .nice = GW_FREEZE_NICE, .env = env},
+		                  &d->criu, e);
 	if (rc == 0)
 		rc = send_request(d, o, e);
 	if (rc == 0)

@@ -75,7 +75,8 @@ static int start_runc(struct gw_restore *r, const struct gw_restore_opts *o, str
 	                     .env = env,
 	                     .cwd = o->work_dir,
 	                     .stdio = {o->stdio[0], o->stdio[1], o->stdio[2]},
-	                     .new_session = true};
+	                     .new_session = true,
+	                     .nice = GW_FREEZE_NICE};
 	return gw_proc_start(&s, &r->runc_pid, e);
 }
 

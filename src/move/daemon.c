@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <poll.h>
 #include <signal.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
@@ -18,6 +20,7 @@
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
+#include "ckpt/criu.h"
 #include "move/msg.h"
 
 enum { HANDSHAKE_TIMEOUT_MS = 5000, BACKLOG = 64, EXIT_SYSTEM = 111 };
@@ -223,6 +226,9 @@ int gw_daemon_run(const struct gw_config *cfg)
 	gw_auto(fd) int local = -1;
 	gw_auto(fd) int peers = -1;
 	gw_auto(fd) int signals = -1;
+	/* Threads inherit it; those that only copy memory give it back. */
+	(void)setpriority(PRIO_PROCESS, 0, GW_FREEZE_NICE);
+	(void)mallopt(M_ARENA_MAX, 2); /* an idle godwitd stays below 10 MiB */
 	int rc = watch_signals(&signals, &e);
 	if (rc == 0)
 		rc = start(&d, &local, &peers, &e);

@@ -85,6 +85,8 @@ int gw_source_check(struct gw_daemon *d, const struct gw_move_opts *o, yyjson_mu
 /* A peer's connection with role "control" or "data"; runs to its end. */
 void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig);
 void gw_dest_data(struct gw_daemon *d, struct gw_conn *c, const char *mig);
+/* Is this container still taking in the memory of its last migration? */
+bool gw_dest_filling(struct gw_daemon *d, const char *container);
 /* A word on a running session that came another way than its control
  * connection: "commit", "abort", anything else only asks. peer NULL: a person.
  * Answers with the session's state, NULL when there is none. */

@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -70,6 +71,16 @@ static void session_free(struct gw_dest *s)
 	pthread_cond_destroy(&s->data_idle);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
+}
+
+bool gw_dest_filling(struct gw_daemon *d, const char *container)
+{
+	bool hit = false;
+	pthread_mutex_lock(&d->lock);
+	for (struct gw_dest *s = d->dests; s && !hit; s = s->next)
+		hit = !strcmp(s->container, container);
+	pthread_mutex_unlock(&d->lock);
+	return hit;
 }
 
 /* ---- data connections ---- */
@@ -214,6 +225,8 @@ static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 	rc = gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
 	if (rc < 0)
 		return rc;
+	gw_info("restored, waiting for the commit", kv_str("mig", s->mig), kv_u64("give_us", t1 - t0),
+	        kv_u64("restore_us", gw_now_us() - t1));
 	struct gw_msg m = gw_msg_new("restored");
 	yyjson_mut_obj_add_uint(m.doc, m.root, "give_us", t1 - t0);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "restore_us", gw_now_us() - t1);
@@ -398,4 +411,5 @@ void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 		pthread_mutex_unlock(&d->lock);
 	}
 	session_free(s);
+	(void)malloc_trim(0);
 }

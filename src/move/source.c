@@ -1,6 +1,7 @@
 /* source: the life of one outgoing migration, and the calls from outside. */
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -122,6 +123,7 @@ static void *source_main(void *arg)
 	}
 	list_remove(s);
 	source_free(s);
+	(void)malloc_trim(0);
 	return NULL;
 }
 

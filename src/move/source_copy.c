@@ -11,7 +11,7 @@
 #include "move/msg.h"
 #include "move/source_priv.h"
 
-enum { DIAL_TIMEOUT_MS = 10000, PREPARE_TIMEOUT_MS = 30000, FIXED_US = 40000, NICE_WHILE_RUNNING = 5 };
+enum { DIAL_TIMEOUT_MS = 10000, PREPARE_TIMEOUT_MS = 30000, FILL_TIMEOUT_MS = 120000, FIXED_US = 40000, NICE_WHILE_RUNNING = 5 };
 
 static int still_wanted(struct gw_source *s, struct gw_err *e)
 {
@@ -134,9 +134,31 @@ static int refuse_blocked(struct gw_source *s, const struct gw_reasons *rs, stru
 	return 0;
 }
 
+/* Its pages may still be coming in from the last migration: that takes
+ * seconds at most, and then it can move again. */
+static int wait_until_filled(struct gw_source *s, struct gw_err *e)
+{
+	uint64_t end = gw_now_ms() + FILL_TIMEOUT_MS;
+	while (gw_dest_filling(s->d, s->o.container)) {
+		gw_progress_phase(s->progress, "Settling");
+		int rc = still_wanted(s, e);
+		if (rc < 0)
+			return rc;
+		if (gw_now_ms() > end)
+			return gw_fail_code(e, GW_RETRY, "StillFilling",
+			                    "%s is still taking in the memory of its last migration after %d s", s->o.container,
+			                    FILL_TIMEOUT_MS / 1000);
+		gw_sleep_us(20000);
+	}
+	return 0;
+}
+
 int gw_source_prepare(struct gw_source *s, struct gw_err *e)
 {
 	struct gw_reasons rs = {.n = 0};
+	int settled = wait_until_filled(s, e);
+	if (settled < 0)
+		return settled;
 	gw_progress_phase(s->progress, "Checking");
 	int rc = gw_source_look(s, &rs, e);
 	if (rc == 0)

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
@@ -16,6 +15,7 @@
 #include "base/io.h"
 #include "base/proc.h"
 #include "base/scope.h"
+#include "ckpt/criu.h"
 #include "ckpt/freezer.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
@@ -202,8 +202,8 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	int rc = gw_source_journal(s, e);
 	if (rc < 0)
 		return rc;
-	/* Now, and only now, our own threads may take the CPU. */
-	(void)setpriority(PRIO_PROCESS, 0, 0);
+	/* Now, and only now, our senders may take the CPU. */
+	(void)gw_sender_set_nice(s->sender, GW_FREEZE_NICE);
 	s->frozen_us = gw_now_us();
 	gw_hold_shut(s->hold);
 	rc = gw_freezer_freeze(s->container->freezer_dir, FREEZE_TIMEOUT_MS, e);
