@@ -3,7 +3,7 @@
 # runc checkpoint into memory, images copied over one plain TCP connection,
 # runc restore on the other host, then the routes are turned. Nothing holds
 # packets, so the client's TCP retransmits. The address is prepared on the
-# destination beforehand, as godwit does: only the ways of moving differ.
+# destination beforehand, as godwit does: only the ways of moving differ. PLAIN_OPTIONS goes to runc.
 
 baseline_prepare() { # NAME FROM TO
 	local n=$1 to=$3
@@ -14,6 +14,7 @@ baseline_prepare() { # NAME FROM TO
 	in_host "$to" mkdir -p "/var/lib/lab/$n"
 	in_host "$to" sh -c "cat >/var/lib/lab/$n/config.json" <"$ST/bundles/$n.json"
 	in_host "$to" sh -c 'rm -rf /run/plain; mkdir -p /run/plain/img /run/plain/work'
+	in_host "$to" pkill -x tcpcopy || true # one of a move that failed
 	in_host "$2" sh -c 'rm -rf /run/plain; mkdir -p /run/plain/img /run/plain/work'
 }
 
@@ -37,14 +38,16 @@ baseline_move() { # NAME FROM TO
 	in_host "$to" tcpcopy recv 9500 /run/plain/img >"$ST/$to/plain.bytes" 2>"$ST/$to/plain.err" &
 	rx=$!
 	t0=$(date +%s%N)
-	in_host "$from" runc --log /run/lab/runc.log checkpoint --tcp-established --image-path /run/plain/img --work-path /run/plain/work "$n" || {
+	# shellcheck disable=SC2086
+	in_host "$from" runc --log /run/lab/runc.log checkpoint --tcp-established ${PLAIN_OPTIONS:-} --image-path /run/plain/img --work-path /run/plain/work "$n" || {
+		kill $rx 2>/dev/null
 		in_host "$from" sh -c 'tail -n 3 /run/lab/runc.log; grep -a Error /run/plain/work/dump.log' >&2
 		return 1
 	}
 	t1=$(date +%s%N)
 	in_host "$from" sh -c "tcpcopy send $(host_ip "$to") 9500 /run/plain/img/*" && wait $rx || { echo "the copy of the images failed" >&2; return 1; }
 	t2=$(date +%s%N)
-	in_host "$to" sh -c "runc --log /run/lab/runc.log restore -d --tcp-established --image-path /run/plain/img --work-path /run/plain/work \
+	in_host "$to" sh -c "runc --log /run/lab/runc.log restore -d --tcp-established ${PLAIN_OPTIONS:-} --image-path /run/plain/img --work-path /run/plain/work \
 		--bundle /var/lib/lab/$n --pid-file /var/lib/lab/$n/pid $n </dev/null >/dev/null 2>&1 &&
 		ip route replace $(pod_ip "$i")/32 dev pod$i && ip -6 route replace $(pod_ip6 "$i")/128 dev pod$i" || {
 		in_host "$to" sh -c 'tail -n 3 /run/lab/runc.log; grep -a Error /run/plain/work/restore.log' >&2

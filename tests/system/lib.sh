@@ -8,7 +8,7 @@
 # one and takes it down again. Whatever it started goes at its end, however it
 # ends. A check that fails prints the command's words and goes on.
 set -uo pipefail
-TOP=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
+TOP=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 export GODWIT_LAB=${GODWIT_LAB:-godwit-test}
 LAB_TOOL=$TOP/tools/godwit-lab
 STATE=/run/$GODWIT_LAB
@@ -103,6 +103,29 @@ cli() { # NAME REDIS-COMMAND...: from host-c
 	ip=$("$LAB_TOOL" ip "$1") || return 1
 	shift
 	on host-c redis-cli -h "${ip% *}" -p 7001 "$@"
+}
+
+# ------------------------------------------------------------------ victims
+victim() { # HOST NAME PROGRAM [run options]: started, set up and content
+	local h=$1 n=$2 v=$3 i a
+	shift 3
+	container "$h" "$n" --tmp "$@" -- "/mnt/victim-$v" || return 1
+	for i in $(seq 1 100); do
+		a=$(ask "$n" ping 2>/dev/null)
+		[ -z "$a" ] || break
+		sleep 0.05
+	done
+	[ "$a" = ready ] || { echo "victim $v: ${a:-no answer}"; return 1; }
+}
+ask() { # NAME ping|check: what the victim says
+	local ip
+	ip=$("$LAB_TOOL" ip "$1") || return 1
+	on host-c timeout 30 bash -c 'exec 3<>"/dev/tcp/$0/7100" && echo "$1" >&3 && cat <&3' "${ip% *}" "$2"
+}
+content() { # NAME: the victim finds itself unchanged
+	local a
+	a=$(ask "$1" check)
+	[ "$a" = ok ] || { echo "the victim says: ${a:-nothing}"; return 1; }
 }
 
 # --------------------------------------------------------------------- load

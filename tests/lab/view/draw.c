@@ -49,7 +49,7 @@ void view_row_text(const struct view_row *r, char *out, size_t size)
 [[gnu::format(printf, 2, 3)]]
 static void line(FILE *out, const char *fmt, ...)
 {
-	char text[1200];
+	char text[2400];
 	va_list ap;
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof text, fmt, ap);
@@ -175,7 +175,6 @@ static void sparks(const struct view *v, char *out)
 static void client(const struct view *v, FILE *out)
 {
 	char s[2000];
-	char text[1200];
 	sparks(v, s);
 	if (!v->client) {
 		line(out, "  client " DIM "not started yet" OFF);
@@ -184,8 +183,7 @@ static void client(const struct view *v, FILE *out)
 	}
 	line(out, "  client %s%6.0f writes/s%s   answers in %.2f ms, all checked" DIM "   longest wait: " OFF "%.1f ms",
 	     v->rate > 0 ? GREEN : YELLOW, v->rate, OFF, v->p50_ms, (double)v->waits[VIEW_WAITS - 1]);
-	(void)snprintf(text, sizeof text, "%s", s);
-	line(out, "         %s" DIM " wait per 0.1 s" OFF, text);
+	line(out, "         %s" DIM " wait per 0.1 s" OFF, s);
 }
 
 void view_draw(struct view *v, FILE *out)
