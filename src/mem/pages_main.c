@@ -25,7 +25,7 @@
 
 /* Exit codes: for the log of whoever looks; godwitd reads link_shared. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_ABANDONED = 3, EXIT_USAGE = 100 };
-enum { EVENTS = 64, RETRY_US = 50 };
+enum { EVENTS = 64, RETRY_US = 50, SPIN_US = 300 };
 
 /* The word at the end of CRIU's restore, "RSTF" (criu/uffd.c of CRIU 4.2). No pid is as large. */
 static const uint32_t RESTORE_FINISHED = 0x52535446;
@@ -344,11 +344,20 @@ static int64_t work(struct server *s)
 	return f == FILL_BLOCKED ? RETRY_US : -1;
 }
 
+/* A copy that was refused because a mapping changes: the moment when it is
+ * taken comes right after the event was read and may be short, as a thread
+ * that changes mappings all the time leaves no other. So spin first. */
+static int64_t retry_pause(struct server *s)
+{
+	int64_t us = s->pause_us ? (int64_t)s->pause_us : RETRY_US;
+	s->pause_us = 0;
+	return gw_now_us() - s->event_us < SPIN_US ? 0 : us;
+}
+
 static int look(struct server *s, struct epoll_event *ev, int64_t pause_us)
 {
-	if ((s->nwaiting || s->nunsettled) && (pause_us < 0 || pause_us > RETRY_US))
-		pause_us = s->pause_us ? (int64_t)s->pause_us : RETRY_US;
-	s->pause_us = 0;
+	if (s->nwaiting || s->nunsettled || pause_us == RETRY_US)
+		pause_us = pause_us == 0 ? 0 : retry_pause(s);
 	struct timespec t = {.tv_sec = pause_us / 1000000, .tv_nsec = pause_us % 1000000 * 1000};
 	uint64_t before = gw_now_ns();
 	int n = epoll_pwait2(s->epoll, ev, EVENTS, pause_us < 0 ? NULL : &t, NULL);
@@ -387,7 +396,9 @@ static int open_all(struct server *s, struct gw_err *e)
 	s->shared = mmap(NULL, sizeof(*s->shared), PROT_READ | PROT_WRITE, MAP_SHARED, LINK_SHARED_FD, 0);
 	s->zero = aligned_alloc(GW_PAGE_BYTES, GW_PAGE_BYTES);
 	s->buf = aligned_alloc(GW_PAGE_BYTES, PIECE_PAGES * GW_PAGE_BYTES);
-	if (s->shared == MAP_FAILED || !s->zero || !s->buf)
+	if (s->shared == MAP_FAILED)
+		s->shared = NULL;
+	if (!s->shared || !s->zero || !s->buf)
 		return gw_fail(e, GW_SYS, ENOMEM, "start");
 	memset(s->zero, 0, GW_PAGE_BYTES);
 	memset(s->buf, 0, PIECE_PAGES * GW_PAGE_BYTES);
@@ -437,6 +448,19 @@ static int begin(struct server *s, struct gw_err *e)
 	return s->failed ? -s->why.err : 0;
 }
 
+static void free_all(struct server *s)
+{
+	consumers_sweep(s);
+	wipe_forget(s);
+	for (struct space *sp; (sp = s->spaces);) {
+		s->spaces = sp->next;
+		space_free(sp);
+	}
+	free(s->release);
+	free(s->zero);
+	free(s->buf);
+}
+
 static int end(struct server *s)
 {
 	if (s->failed) {
@@ -451,21 +475,16 @@ static int end(struct server *s)
 		        kv_u64("copied_bytes", atomic_load(&s->shared->copied_bytes)),
 		        kv_u64("fill_us", atomic_load(&s->shared->fill_us)),
 		        kv_u64("fault_us_max", atomic_load(&s->shared->fault_us_max)));
-	if (out != OUT_FAILED && s->socket_path)
-		(void)unlink(s->socket_path);
-	if (out == OUT_FAILED)
-		return EXIT_FAILED; /* with every userfaultfd still open in the keeper */
-	for (struct consumer *c = s->consumers; c; c = c->next)
+	for (struct consumer *c = s->consumers; c; c = c->next) {
+		if (out == OUT_FAILED)
+			(void)gw_take_fd(&c->uffd); /* stays open, in the keeper too, until the container is dead */
 		consumer_end(s, c);
-	consumers_sweep(s);
-	wipe_forget(s);
-	for (struct space *sp; (sp = s->spaces);) {
-		s->spaces = sp->next;
-		space_free(sp);
 	}
-	free(s->release);
-	free(s->zero);
-	free(s->buf);
+	if (out != OUT_FAILED)
+		(void)unlink(s->socket_path);
+	free_all(s);
+	if (out == OUT_FAILED)
+		return EXIT_FAILED;
 	return out == OUT_ABANDONED ? EXIT_ABANDONED : EXIT_DONE;
 }
 
@@ -515,6 +534,7 @@ int gw_pages_main(int argc, char **argv)
 		gw_error("page server did not start", kv_str("mig", s.label), kv_str("reason", e.text));
 		if (s.shared)
 			atomic_store(&s.shared->outcome, OUT_DISCARDED);
+		free_all(&s);
 		return EXIT_FAILED;
 	}
 	loop(&s);

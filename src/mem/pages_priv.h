@@ -110,7 +110,7 @@ struct server {
 		size_t len;
 		bool begun, done;
 	} wipe;
-	uint64_t restored_us, asked_ns, pause_us;
+	uint64_t restored_us, asked_ns, event_us, pause_us;
 	unsigned nwaiting, nunsettled;
 	bool sweep;
 	char *buf, *zero; /* PIECE_PAGES; one page */

@@ -494,6 +494,8 @@ static void on_fork(struct server *s, struct consumer *c, const struct uffd_msg 
 
 static void on_message(struct server *s, struct consumer *c, const struct uffd_msg *m)
 {
+	if (m->event != UFFD_EVENT_PAGEFAULT)
+		s->event_us = gw_now_us();
 	switch (m->event) {
 	case UFFD_EVENT_PAGEFAULT: on_fault(s, c, m); break;
 	case UFFD_EVENT_FORK: on_fork(s, c, m); break;

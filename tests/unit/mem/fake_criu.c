@@ -62,6 +62,11 @@ bool page_is_zero(const void *p)
 	return true;
 }
 
+static bool has_data(uint64_t page)
+{
+	return page / 64 % 4 != 3;
+}
+
 uint64_t v_random(uint64_t *state)
 {
 	*state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -100,6 +105,14 @@ void v_is_zero(struct victim *v, const void *p)
 	v_fail(v, "%p should be zero", p);
 }
 
+void v_expect(struct victim *v, const void *p, uint32_t space, uint64_t page)
+{
+	if (has_data(page))
+		v_is(v, p, space, page);
+	else
+		v_is_zero(v, p);
+}
+
 void v_begin(struct victim *v)
 {
 	char c;
@@ -130,8 +143,12 @@ void v_hand_over(struct victim *v)
 {
 	int pid = getpid();
 	char dummy = 0;
+	/* CRIU's tasks take turns too (lazy_sock_mutex). */
+	while (atomic_exchange(v->turn, 1))
+		gw_sleep_us(10);
 	V_CHECK(v, send(v->sock, &pid, sizeof(pid), 0) == sizeof(pid));
 	V_CHECK(v, gw_send_fds(v->sock, &dummy, 1, &v->uffd, 1) == 0);
+	atomic_store(v->turn, 0);
 	(void)close(v->uffd);
 }
 
@@ -148,9 +165,10 @@ struct scene *scene_new(void)
 	if (!s)
 		return NULL;
 	s->sock = -1;
+	s->turn = mmap(NULL, sizeof(*s->turn), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	gw_path(s->dir, sizeof(s->dir), "/tmp/godwit-pages-XXXXXX");
 	s->store = gw_store_new();
-	if (!mkdtemp(s->dir) || !s->store) {
+	if (s->turn == MAP_FAILED || !mkdtemp(s->dir) || !s->store) {
 		(void)fprintf(stderr, "scene: %s\n", strerror(errno));
 		scene_free(s);
 		return NULL;
@@ -218,6 +236,7 @@ void scene_free(struct scene *s)
 	for (int i = 0; i < 1000 && rmdir(s->cgroup) < 0 && errno == EBUSY; i++)
 		gw_sleep_us(1000);
 	(void)gw_remove_tree(s->dir, &e);
+	(void)munmap(s->turn, sizeof(*s->turn));
 	free(s);
 }
 
@@ -228,7 +247,7 @@ struct victim *scene_victim(struct scene *s, victim_fn *body, void *arg)
 	assert_true(s->nv < VICTIMS_MAX);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	struct victim *v = &s->v[s->nv];
-	*v = (struct victim){.ctl = pair[0], .uffd = -1, .sock = -1};
+	*v = (struct victim){.ctl = pair[0], .uffd = -1, .sock = -1, .turn = s->turn};
 	v->rep = mmap(NULL, sizeof(*v->rep), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_true(v->rep != MAP_FAILED);
 	pid_t me = getpid();
@@ -272,6 +291,13 @@ void scene_pages(struct scene *s, uint32_t id, uint64_t page, uint32_t n)
 		page += k;
 		n -= k;
 	}
+}
+
+void scene_area(struct scene *s, uint32_t id, uint64_t pages)
+{
+	for (uint64_t page = 0; page < pages; page += 64)
+		if (has_data(page))
+			scene_pages(s, id, page, 64);
 }
 
 void scene_start(struct scene *s)

@@ -14,7 +14,7 @@
  * memory, sends pid and descriptor over the lazy-pages socket, and then
  * checks what it reads. In a victim nothing of cmocka may be called: V_CHECK
  * reports to the test and ends it. */
-enum { PAGE = 4096, VICTIMS_MAX = 64 };
+enum { PAGE = 4096, VICTIMS_MAX = 64, AREA_PAGES = 8192 };
 
 static const uint64_t AREA = 0x200000000000u; /* where ASan has no shadow of its own */
 
@@ -31,6 +31,7 @@ struct victim {
 	int ctl; /* test's end; in the victim: its own */
 	int uffd, sock;
 	struct report *rep;
+	atomic_uint *turn; /* to speak on the socket */
 };
 
 struct scene {
@@ -39,6 +40,7 @@ struct scene {
 	struct gw_pages *pages;
 	struct victim v[VICTIMS_MAX];
 	unsigned nv;
+	atomic_uint *turn;
 	int sock; /* as CRIU, connected to the page server */
 };
 
@@ -50,6 +52,12 @@ struct victim *scene_victim(struct scene *s, victim_fn *body, void *arg);
 /* A space for a victim, its pages [page, page + n) of AREA filled with their pattern. */
 void scene_space(struct scene *s, const struct victim *v, uint32_t id);
 void scene_pages(struct scene *s, uint32_t id, uint64_t page, uint32_t n);
+/* The same for `pages` from 0, but every fourth 64 pages are a hole. */
+struct area {
+	uint32_t space;
+	uint64_t pages;
+};
+void scene_area(struct scene *s, uint32_t id, uint64_t pages);
 void scene_start(struct scene *s); /* page server up, its socket connected */
 void scene_give(struct scene *s);
 void scene_go(struct scene *s);     /* the victims get the socket and begin */
@@ -77,5 +85,7 @@ void page_fill(void *p, uint32_t space, uint64_t page);
 bool page_is(const void *p, uint32_t space, uint64_t page);
 bool page_is_zero(const void *p);
 void v_is(struct victim *v, const void *p, uint32_t space, uint64_t page);
+/* A page of scene_area. */
+void v_expect(struct victim *v, const void *p, uint32_t space, uint64_t page);
 void v_is_zero(struct victim *v, const void *p);
 uint64_t v_random(uint64_t *state);
