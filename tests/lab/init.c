@@ -139,8 +139,9 @@ int main(int argc, char **argv)
 		const struct timespec wait = {.tv_nsec = RESTART_DELAY_MS * 1000000L};
 		bool restart = died_once && !flag("daemon.once");
 		int sig = restart ? sigtimedwait(&set, NULL, &wait) : sigwaitinfo(&set, NULL);
+		bool late = sig < 0 && errno == EAGAIN; /* before reap() changes errno */
 		reap();
-		if (sig == SIGUSR1 || (sig < 0 && errno == EAGAIN && restart))
+		if (sig == SIGUSR1 || (late && restart))
 			start_daemon();
 	}
 }
