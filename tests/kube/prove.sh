@@ -2,7 +2,7 @@
 # The cluster is a Kubernetes on which pods can be moved: what godwit's tests rest on, shown without godwit.
 . "$(dirname "$0")/lib.sh"
 need_kube
-plan 37
+plan 36
 
 ready_nodes() { k get nodes --no-headers | grep -c ' Ready'; }
 is "three nodes are Ready" "$(ready_nodes)" 3
@@ -71,10 +71,11 @@ on node-c socat OPENSSL-LISTEN:8443,fork,reuseaddr,cert=/tmp/hook/cert.pem,key=/
 hook=$!
 ca=$(on node-c base64 -w0 /tmp/hook/cert.pem)
 sed "s|@NS@|$NS|; s|@ADDRESS@|10.9.0.4|; s|@CA@|$ca|" "$HERE/manifests/webhook.yaml" | kn apply -f - >/dev/null
-refused() { kn create configmap x --from-literal=a=b 2>&1 | grep -q "refused by the hook" || { kn delete configmap x; return 1; }; }
+refused() { has "refused by the hook" kn create configmap x --from-literal=a=b || { kn delete configmap x; return 1; }; }
 check "an admission webhook behind a Service is asked" retry 20 refused
 k delete validatingwebhookconfiguration "hook-$NS" >/dev/null
-kill $hook 2>/dev/null
+on node-c pkill -x socat
+wait $hook 2>/dev/null
 
 # What breaks comes back.
 restarts() { kn get pods -o 'jsonpath={range .items[*]}{.status.containerStatuses[0].restartCount} {end}'; }
@@ -84,7 +85,7 @@ for s in kubelet containerd; do
 	new_pid() { local p; p=$("$KUBE" service node-b $s pid) && [ "$p" != "$old" ]; }
 	check "$s that is killed is started again" retry 20 new_pid
 done
-check "the pods do not notice" has v1 retry 20 kn exec redis-0 -- redis-cli get k
+check "the pods do not notice" retry 20 has v1 kn exec redis-0 -- redis-cli get k
 is "none of them was started anew" "$(restarts)" "0 0 0 0 "
 "$KUBE" kill-node node-b
 not_ready() { [ "$(k get node node-b -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}')" = Unknown ]; }
@@ -94,5 +95,5 @@ served() { [ "$(kn get pod redis-0 -o 'jsonpath={.status.containerStatuses[0].re
 check "and so do its pods" retry 60 served
 
 kn delete -f "$HERE/manifests/prove.yaml" --wait >/dev/null 2>&1
-empty() { local n; for n in a b c; do [ -z "$(on node-$n ctr -n k8s.io containers ls -q)" ] || return 1; done; }
-check "deleted pods leave no container behind" retry 60 empty
+empty() { local n; for n in a b c; do [ -z "$(on node-$n ctr -n k8s.io tasks ls -q)" ] || return 1; done; }
+check "deleted pods leave no process behind" retry 60 empty

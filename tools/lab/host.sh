@@ -143,8 +143,8 @@ wire_host() { # HOST ALL...
 		cmds="$cmds; ip neigh add $(host_ip "$o") lladdr $(host_mac "$o") dev eth0 nud permanent; ip neigh add $(host_ip6 "$o") lladdr $(host_mac "$o") dev eth0 nud permanent"
 	done
 	in_host "$h" sh -c "$cmds"
-	in_host $CLIENT_HOST sh -c "ip neigh add $(host_ip "$h") lladdr $(host_mac "$h") dev br0 nud permanent
-		ip neigh add $(host_ip6 "$h") lladdr $(host_mac "$h") dev br0 nud permanent"
+	in_host $CLIENT_HOST sh -c "ip neigh replace $(host_ip "$h") lladdr $(host_mac "$h") dev br0 nud permanent
+		ip neigh replace $(host_ip6 "$h") lladdr $(host_mac "$h") dev br0 nud permanent"
 }
 
 # ------------------------------------------------------------------- daemon

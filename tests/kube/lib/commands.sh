@@ -24,9 +24,15 @@ kube_start_node() {
 	case ${1:-} in -h | --help) echo "kube start-node NODE: switch a node on again, wait until it is Ready; its disk is as it was"; return ;; esac
 	[ $# = 1 ] || usage_error "needs one node"
 	need_node "$1"
-	! host_pid "$1" >/dev/null || return 0
+	if host_pid "$1" >/dev/null; then
+		say "$1 is on already"
+		return 0
+	fi
 	power_off "$1"
+	# A node that stands half is off: the next start-node begins anew.
+	trap 'rc=$?; trap - EXIT; [ $rc = 0 ] || power_off "'"$1"'"; exit $rc' EXIT
 	power_on "$1"
+	trap - EXIT
 	wait_for 60 "$1 has pod addresses" node_wanted "$1" || exit 1
 	wire_pods
 	[ "$(setting cni)" = none ] || wait_for 90 "$1 is Ready" node_ready "$1" || exit 1

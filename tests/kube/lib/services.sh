@@ -148,3 +148,10 @@ containerd_config() {
 		        BinaryName = "/opt/godwit/bin/godwit-runtime"
 	E
 }
+
+other_containerd() { # NODE VERSION: before the node's first boot
+	local from to=$DISKS/$1/up/usr/local/sbin
+	from=$("$HERE/containerd" "$2") || die "there is no containerd $2 for the nodes"
+	mkdir -p "$to"
+	cp "$from"/* "$to/"
+}
