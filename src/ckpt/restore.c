@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/gw_log.h"
 #include "base/io.h"
@@ -16,7 +18,7 @@
 #include "ckpt/freezer.h"
 #include "ckpt/home.h"
 
-enum { KILL_TIMEOUT_MS = 10000, DELETE_TIMEOUT_MS = 20000 };
+enum { KILL_TIMEOUT_MS = 10000, RUNC_END_MS = 5000, DELETE_TIMEOUT_MS = 20000 };
 
 struct gw_restore {
 	char id[256];
@@ -177,6 +179,37 @@ int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e)
 	return 0;
 }
 
+/* runc keeps ROOT/ID until it deletes the container; killed in between, it
+ * leaves the folder, with a bind mount in it, and the name is taken. */
+static void forget_leftovers(struct gw_restore *r)
+{
+	char dir[PATH_MAX * 2], mount[PATH_MAX * 2 + 16];
+	struct gw_err e;
+	gw_path(dir, sizeof(dir), "%s/%s", r->runc_root, r->id);
+	gw_path(mount, sizeof(mount), "%s/criu-root", dir);
+	while (umount2(mount, MNT_DETACH) == 0)
+		;
+	if (gw_remove_tree(dir, &e) < 0)
+		gw_warn("state of a discarded container not removed", kv_str("container", r->id),
+		        kv_str("reason", e.text));
+	if (r->cgroup[0])
+		(void)rmdir(r->cgroup);
+}
+
+/* With CRIU gone runc cleans up by itself, better than anyone else could. */
+static void end_runc(struct gw_restore *r)
+{
+	struct gw_err e;
+	int st;
+	if (!r->runc_pid)
+		return;
+	if (gw_proc_wait(r->runc_pid, RUNC_END_MS, &st, &e) < 0) {
+		(void)kill(r->runc_pid, SIGKILL);
+		(void)waitpid(r->runc_pid, NULL, 0);
+	}
+	r->runc_pid = 0;
+}
+
 void gw_restore_abort(struct gw_restore *r)
 {
 	struct gw_err e;
@@ -187,11 +220,7 @@ void gw_restore_abort(struct gw_restore *r)
 	gw_home_close(gw_take(r->home));
 	if (r->cgroup[0])
 		(void)gw_freezer_kill(r->cgroup, KILL_TIMEOUT_MS, &e);
-	if (r->runc_pid) {
-		(void)kill(r->runc_pid, SIGKILL);
-		(void)waitpid(r->runc_pid, NULL, 0);
-		r->runc_pid = 0;
-	}
+	end_runc(r);
 	if (r->cgroup[0])
 		(void)gw_freezer_kill(r->cgroup, KILL_TIMEOUT_MS, &e);
 	const char *const argv[] = {r->runc, "--root", r->runc_root, "delete", "--force", r->id, NULL};
@@ -199,6 +228,7 @@ void gw_restore_abort(struct gw_restore *r)
 	if (gw_proc_run(&s, DELETE_TIMEOUT_MS, NULL, &e) < 0)
 		gw_debug("discarded container was not known to runc", kv_str("container", r->id),
 		         kv_str("reason", e.text));
+	forget_leftovers(r);
 }
 
 void gw_restore_close(struct gw_restore *r)

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
@@ -132,7 +133,7 @@ static int listen_tcp(const char *where, int *out_fd, struct gw_err *e)
 	gw_auto(fd) int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int one = 1;
 	bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
-		  bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
+	          bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
 	int err = errno;
 	freeaddrinfo(ai);
 	if (!ok)
@@ -229,6 +230,9 @@ int gw_daemon_run(const struct gw_config *cfg)
 	/* Threads inherit it; those that only copy memory give it back. */
 	(void)setpriority(PRIO_PROCESS, 0, GW_FREEZE_NICE);
 	(void)mallopt(M_ARENA_MAX, 2); /* an idle godwitd stays below 10 MiB */
+	char fault[PATH_MAX + 16];
+	gw_path(fault, sizeof(fault), "%s/fault", cfg->state_dir);
+	gw_fault_init(fault);
 	int rc = watch_signals(&signals, &e);
 	if (rc == 0)
 		rc = start(&d, &local, &peers, &e);
@@ -237,8 +241,9 @@ int gw_daemon_run(const struct gw_config *cfg)
 		return e.class == GW_INPUT ? 2 : EXIT_SYSTEM;
 	}
 	gw_info("ready", kv_str("name", cfg->name), kv_str("listen", cfg->listen), kv_str("socket", cfg->socket),
-		kv_str("version", GODWIT_VERSION));
-	struct pollfd p[3] = {{.fd = local, .events = POLLIN}, {.fd = peers, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
+	        kv_str("version", GODWIT_VERSION));
+	struct pollfd p[3] = {
+	        {.fd = local, .events = POLLIN}, {.fd = peers, .events = POLLIN}, {.fd = signals, .events = POLLIN}};
 	for (;;) {
 		if (poll(p, 3, -1) < 0 && errno != EINTR)
 			break;

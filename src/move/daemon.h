@@ -44,11 +44,11 @@ struct gw_daemon {
 	struct gw_source *sources; /* outgoing; list under lock */
 	struct gw_dest *dests;     /* incoming; list under lock */
 	struct gw_progress *history[64];
-	unsigned nhistory;         /* ring: the newest at (nhistory - 1) % 64 */
-	char instance[40];         /* STATE/instance: this life of this host */
-	struct gw_word *words;     /* decisions made by hand, for resolve.c */
-	uint64_t fixed_us;         /* of the last migration's freeze, what was not memory */
-	int stop_fd;               /* eventfd: readable when godwitd is to end */
+	unsigned nhistory;     /* ring: the newest at (nhistory - 1) % 64 */
+	char instance[40];     /* STATE/instance: this life of this host */
+	struct gw_word *words; /* decisions made by hand, for resolve.c */
+	uint64_t fixed_us;     /* of the last migration's freeze, what was not memory */
+	int stop_fd;           /* eventfd: readable when godwitd is to end */
 };
 
 /* Run until SIGTERM. Returns an exit code. */
@@ -56,7 +56,7 @@ int gw_daemon_run(const struct gw_config *cfg);
 
 int gw_host_find(const struct gw_daemon *d, const char *name, struct gw_host *out, struct gw_err *e);
 int gw_host_dial(struct gw_daemon *d, const struct gw_host *h, const char *role, const char *mig, int timeout_ms,
-		 struct gw_conn **out, struct gw_err *e);
+                 struct gw_conn **out, struct gw_err *e);
 void gw_daemon_remember(struct gw_daemon *d, struct gw_progress *p); /* into the history; takes a reference */
 void gw_mig_dir(const struct gw_daemon *d, const char *mig, char *out, size_t size); /* STATE/mig/MIG */
 
@@ -76,10 +76,10 @@ void gw_move_defaults(struct gw_move_opts *o);
 /* Start it in a thread of its own. *out: a reference for the caller. */
 int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e);
 int gw_source_cancel(struct gw_daemon *d, const char *mig, struct gw_err *e); /* by its id or its container */
-void gw_source_cancel_all(struct gw_daemon *d); /* all that is before its commit */
+void gw_source_cancel_all(struct gw_daemon *d);                               /* all that is before its commit */
 /* Check without moving: reasons into an array, "ok" into obj. */
 int gw_source_check(struct gw_daemon *d, const struct gw_move_opts *o, yyjson_mut_doc *doc, yyjson_mut_val *obj,
-		    struct gw_err *e);
+                    struct gw_err *e);
 
 /* ---- dest.c: incoming ---- */
 /* A peer's connection with role "control" or "data"; runs to its end. */
@@ -96,6 +96,8 @@ const char *gw_dest_decide(struct gw_daemon *d, const char *mig, const char *wor
 /* The source has sent commit and heard nothing: ask until the destination
  * answers. *out_committed; *why is filled when it aborted. */
 void gw_resolve_source(struct gw_daemon *d, const char *mig, const char *peer, struct gw_err *why, bool *out_committed);
+/* Tell the destination that the source is gone, by a connection of its own. */
+void gw_resolve_gone(struct gw_daemon *d, const char *mig, const char *peer);
 /* A peer's connection with role "query". */
 void gw_resolve_query(struct gw_daemon *d, struct gw_conn *c, const char *mig);
 void gw_resolve_recover(struct gw_daemon *d); /* at start: every journal entry is finished or undone */
@@ -106,7 +108,7 @@ int gw_resolve_by_hand(struct gw_daemon *d, const char *mig, bool commit, struct
 struct gw_container;
 struct gw_reasons;
 int gw_check_both(struct gw_daemon *d, struct gw_conn *ctl, const struct gw_container *c, uint64_t memory_bytes,
-		  struct gw_reasons *out, struct gw_err *e);
+                  struct gw_reasons *out, struct gw_err *e);
 int gw_check_answer(struct gw_daemon *d, struct gw_conn *c, yyjson_val *msg, struct gw_err *e);
 
 /* ---- ctl.c: the local socket ---- */

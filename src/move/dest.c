@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
@@ -160,12 +161,15 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 	/* The commit point: this file. Everything after it only follows. */
 	int rc = first ? gw_write_file(s->commit_file, s->peer, strlen(s->peer), e) : 0;
 	if (rc == 0 && !gw_dest_next(&s->state, DE_COMMIT))
-		rc = gw_fail(e, GW_PEER, EPROTO, "commit of migration %s, which is %s", s->mig, gw_dest_state_name(s->state));
+		rc = gw_fail(e, GW_PEER, EPROTO, "commit of migration %s, which is %s", s->mig,
+		             gw_dest_state_name(s->state));
 	if (rc == 0 && first) {
 		uint64_t t0 = gw_now_us();
 		struct gw_err why;
+		(void)gw_fault("dest-commit-point", &why);
 		if (gw_mover_routed.activate(s->container, &s->pod, &why) < 0)
-			gw_error("route to the arrived container not set", kv_str("mig", s->mig), kv_str("reason", why.text));
+			gw_error("route to the arrived container not set", kv_str("mig", s->mig),
+			         kv_str("reason", why.text));
 		gw_restore_resume(s->restore);
 		s->resume_us = gw_now_us() - t0;
 		s->journal.dest = s->state;
@@ -216,7 +220,11 @@ static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 	int rc = gw_pages_give(s->pages, s->store, e);
 	uint64_t t1 = gw_now_us();
 	if (rc == 0)
+		rc = gw_fault("dest-images", e);
+	if (rc == 0)
 		rc = gw_restore_go(s->restore, RESTORE_TIMEOUT_MS, e);
+	if (rc == 0)
+		rc = gw_fault("dest-restored", e);
 	if (rc < 0)
 		return rc;
 	if (!dest_step(s, DE_RESTORED))
@@ -236,11 +244,11 @@ static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
 {
 	struct gw_space sp = {.id = (uint32_t)gw_json_u64(o, "id", 0),
-			      .kind = (enum gw_space_kind)gw_json_u64(o, "kind", 0),
-			      .pid = (pid_t)gw_json_i64(o, "pid", 0),
-			      .vpid = (pid_t)gw_json_i64(o, "vpid", 0),
-			      .shmid = gw_json_u64(o, "shmid", 0),
-			      .size_bytes = gw_json_u64(o, "size_bytes", 0)};
+	                      .kind = (enum gw_space_kind)gw_json_u64(o, "kind", 0),
+	                      .pid = (pid_t)gw_json_i64(o, "pid", 0),
+	                      .vpid = (pid_t)gw_json_i64(o, "vpid", 0),
+	                      .shmid = gw_json_u64(o, "shmid", 0),
+	                      .size_bytes = gw_json_u64(o, "size_bytes", 0)};
 	if (!s->store || sp.id == 0 || (sp.kind != GW_SPACE_PROC && sp.kind != GW_SPACE_SHMEM))
 		return gw_fail(e, GW_PEER, EPROTO, "a memory space before prepare, or a bad one");
 	return gw_store_add(s->store, &sp, e);
@@ -249,6 +257,9 @@ static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
 static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 {
 	int rc = gw_dest_commit(s, e);
+	if (rc < 0)
+		return rc;
+	rc = gw_fault("dest-committed", e);
 	if (rc < 0)
 		return rc;
 	struct gw_msg m = gw_msg_new("committed");
@@ -263,7 +274,8 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 	if (!strcmp(type, "check"))
 		return gw_check_answer(s->d, c, o, e);
 	if (!strcmp(type, "prepare"))
-		return gw_daemon_remember(s->d, s->progress), (rc = gw_dest_prepare(s, o, e)) < 0 ? rc : gw_msg_send_type(c, "prepared", e);
+		return gw_daemon_remember(s->d, s->progress),
+		       (rc = gw_dest_prepare(s, o, e)) < 0 ? rc : gw_msg_send_type(c, "prepared", e);
 	if (!strcmp(type, "space"))
 		return (rc = add_space(s, o, e)) < 0 ? rc : gw_msg_send_type(c, "space-made", e);
 	if (!strcmp(type, "round")) {
@@ -335,7 +347,7 @@ static void finish(struct gw_dest *s)
 			break; /* we end; the page server goes on by itself */
 	}
 	gw_info("container arrived", kv_str("mig", s->mig), kv_str("container", s->container), kv_str("from", s->peer),
-		kv_u64("faults", st.faults), kv_u64("fill_us", st.fill_us), kv_u64("fault_us_max", st.fault_us_max));
+	        kv_u64("faults", st.faults), kv_u64("fill_us", st.fill_us), kv_u64("fault_us_max", st.fault_us_max));
 	gw_progress_end(s->progress, "Done", NULL);
 }
 
@@ -343,7 +355,7 @@ static void tell_failure(struct gw_dest *s, struct gw_conn *c, const struct gw_e
 {
 	struct gw_err ignored;
 	gw_warn("incoming migration failed", kv_str("mig", s->mig), kv_str("container", s->container),
-		kv_str("reason", why->text));
+	        kv_str("reason", why->text));
 	(void)gw_msg_send_error(c, why, &ignored);
 }
 

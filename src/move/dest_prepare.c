@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/proc.h"
@@ -160,8 +161,8 @@ static int give_stdio(struct gw_dest *s, struct gw_err *e)
 
 int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 {
-	char images[PATH_MAX + 16], work[PATH_MAX + 16], home[PATH_MAX + 16], pid_file[PATH_MAX + 16], path[PATH_MAX + 64],
-		reason[PATH_MAX + 64];
+	char images[PATH_MAX + 16], work[PATH_MAX + 16], home[PATH_MAX + 16], pid_file[PATH_MAX + 16],
+	        path[PATH_MAX + 64], reason[PATH_MAX + 64];
 	if (!s->store || s->restore)
 		return gw_fail(e, GW_PEER, EPROTO, "arm before prepare, or for the second time");
 	gw_path(images, sizeof(images), "%s/images", s->dir);
@@ -178,20 +179,32 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 		rc = give_stdio(s, e);
 	if (rc < 0)
 		return rc;
-	struct gw_restore_opts ro = {.id = s->container, .runc = s->d->cfg.runc[0] ? s->d->cfg.runc : NULL,
-				     .runc_root = s->d->cfg.runc_root, .bundle = s->bundle, .images_dir = images,
-				     .work_dir = work, .preload = s->d->cfg.preload, .home_path = home,
-				     .commit_path = s->commit_file, .pid_file = pid_file,
-				     .stdio = {s->stdio[0], s->stdio[1], s->stdio[2]}, .cancel_fd = s->wake_fd};
+	struct gw_restore_opts ro = {.id = s->container,
+	                             .runc = s->d->cfg.runc[0] ? s->d->cfg.runc : NULL,
+	                             .runc_root = s->d->cfg.runc_root,
+	                             .bundle = s->bundle,
+	                             .images_dir = images,
+	                             .work_dir = work,
+	                             .preload = s->d->cfg.preload,
+	                             .home_path = home,
+	                             .commit_path = s->commit_file,
+	                             .pid_file = pid_file,
+	                             .stdio = {s->stdio[0], s->stdio[1], s->stdio[2]},
+	                             .cancel_fd = s->wake_fd};
 	rc = gw_restore_start(&ro, &s->restore, e);
 	if (rc == 0)
 		rc = gw_restore_wait_ready(s->restore, READY_TIMEOUT_MS, e);
+	if (rc == 0)
+		rc = gw_fault("dest-armed", e);
 	if (rc < 0)
 		return rc;
 	gw_path(path, sizeof(path), "%s/lazy-pages.socket", work);
 	gw_path(reason, sizeof(reason), "%s/killed-%s", s->d->cfg.state_dir, s->container);
-	struct gw_pages_opts po = {.program = s->d->cfg.pages, .socket_path = path,
-				   .cgroup_dir = gw_restore_cgroup(s->restore), .reason_path = reason, .label = s->mig};
+	struct gw_pages_opts po = {.program = s->d->cfg.pages,
+	                           .socket_path = path,
+	                           .cgroup_dir = gw_restore_cgroup(s->restore),
+	                           .reason_path = reason,
+	                           .label = s->mig};
 	return gw_pages_start(&po, s->store, &s->pages, e);
 }
 
@@ -219,7 +232,8 @@ void gw_dest_discard(struct gw_dest *s)
 	gw_restore_close(gw_take(s->restore));
 	gw_pages_free(gw_take(s->pages), true);
 	if (s->net_ready && gw_mover_routed.discard(s->container, &s->pod, s->netns, &e) < 0)
-		gw_warn("network of a discarded container not removed", kv_str("mig", s->mig), kv_str("reason", e.text));
+		gw_warn("network of a discarded container not removed", kv_str("mig", s->mig),
+		        kv_str("reason", e.text));
 	s->net_ready = false;
 	if (s->bundle[0] && gw_remove_tree(s->bundle, &e) < 0)
 		gw_warn("bundle of a discarded container not removed", kv_str("mig", s->mig), kv_str("reason", e.text));

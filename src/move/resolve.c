@@ -59,14 +59,16 @@ static bool source_in_doubt(struct gw_daemon *d, const char *mig)
 int gw_resolve_by_hand(struct gw_daemon *d, const char *mig, bool commit, struct gw_err *e)
 {
 	if (!gw_mig_valid(mig))
-		return gw_fail_code(e, GW_INPUT, "NoSuchMigration", "\"%s\" is not a migration id (see: godwit status)", mig);
+		return gw_fail_code(e, GW_INPUT, "NoSuchMigration", "\"%s\" is not a migration id (see: godwit status)",
+		                    mig);
 	const char *state = gw_dest_decide(d, mig, "", NULL);
 	if (state && !strcmp(state, "prepared")) {
 		(void)gw_dest_decide(d, mig, commit ? "commit" : "abort", NULL);
 		return 0;
 	}
 	if (!source_in_doubt(d, mig))
-		return gw_fail_code(e, GW_INPUT, "NotInDoubt", "migration %s is not in doubt on this host: nothing to decide", mig);
+		return gw_fail_code(e, GW_INPUT, "NotInDoubt",
+		                    "migration %s is not in doubt on this host: nothing to decide", mig);
 	struct gw_word *w = calloc(1, sizeof(*w));
 	assert(w);
 	(void)snprintf(w->mig, sizeof(w->mig), "%s", mig);
@@ -87,8 +89,8 @@ static bool pause_or_stop(struct gw_daemon *d, int ms)
 }
 
 /* One question to the other host: its state of mig, and its instance. */
-static int ask(struct gw_daemon *d, const char *peer, const char *mig, const char *question, char *out_state, size_t size,
-	       char *out_instance, size_t isize, struct gw_err *e)
+static int ask(struct gw_daemon *d, const char *peer, const char *mig, const char *question, char *out_state,
+               size_t size, char *out_instance, size_t isize, struct gw_err *e)
 {
 	struct gw_host h;
 	struct gw_conn *c = NULL;
@@ -119,7 +121,7 @@ void gw_resolve_source(struct gw_daemon *d, const char *mig, const char *peer, s
 		if (word_of(d, mig, &by_hand)) {
 			*out_committed = by_hand;
 			(void)gw_fail_code(why, GW_INPUT, "DecidedByHand", "decided by hand: %s",
-					   by_hand ? "the destination has it" : "the source keeps it");
+			                   by_hand ? "the destination has it" : "the source keeps it");
 			return;
 		}
 		/* "commit" is repeated: it makes a prepared destination commit. */
@@ -155,7 +157,8 @@ void gw_resolve_dest(struct gw_dest *s)
 			return;
 		if (ask(s->d, s->peer, s->mig, "query", state, sizeof(state), instance, sizeof(instance), &e) == 0) {
 			bool other_life = instance[0] && s->peer_instance[0] && strcmp(instance, s->peer_instance) != 0;
-			if (!strcmp(state, "committing") || !strcmp(state, "moved") || (!strcmp(state, "unknown") && other_life)) {
+			if (!strcmp(state, "committing") || !strcmp(state, "moved") ||
+			    (!strcmp(state, "unknown") && other_life)) {
 				/* In its other life the source died with its host: this is the only copy. */
 				if (gw_dest_commit(s, &e) < 0)
 					gw_error("commit failed", kv_str("mig", s->mig), kv_str("reason", e.text));
@@ -170,6 +173,15 @@ void gw_resolve_dest(struct gw_dest *s)
 		if (poll(p, 2, ASK_EVERY_MS) > 0 && p[1].revents)
 			return; /* godwitd ends: CRIU, seeing it go, kills the stopped copy */
 	}
+}
+
+void gw_resolve_gone(struct gw_daemon *d, const char *mig, const char *peer)
+{
+	char state[24], instance[40];
+	struct gw_err e;
+	if (ask(d, peer, mig, "gone", state, sizeof(state), instance, sizeof(instance), &e) < 0)
+		gw_info("the destination was not told that the source is gone; it keeps a small record",
+		        kv_str("mig", mig), kv_str("reason", e.text));
 }
 
 /* ---- being asked ---- */
@@ -247,7 +259,7 @@ static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	struct gw_host h;
 	bool have_pod = j->pod_json && gw_json_parse(j->pod_json, strlen(j->pod_json), "journal", &doc, &e) == 0 &&
-			gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
+	                gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
 	if (!moved) {
 		if (j->cpu_quota_path[0])
 			(void)gw_write_knob(j->cpu_quota_path, j->cpu_quota);
@@ -264,13 +276,12 @@ static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 		gw_warn("network of the moved container not removed", kv_str("mig", j->mig), kv_str("reason", e.text));
 	if (gw_freezer_kill(j->freezer_dir, KILL_TIMEOUT_MS, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", j->mig), kv_str("reason", e.text));
-	const char *const argv[] = {d->cfg.runc[0] ? d->cfg.runc : "runc", "--root", j->runc_root, "delete", "--force",
-				    j->container, NULL};
+	const char *const argv[] = {
+	        d->cfg.runc[0] ? d->cfg.runc : "runc", "--root", j->runc_root, "delete", "--force", j->container, NULL};
 	struct gw_spawn sp = {.argv = argv, .stdio = {-1, -1, -1}};
 	if (gw_proc_run(&sp, DELETE_TIMEOUT_MS, NULL, &e) < 0)
 		gw_warn("moved container not deleted", kv_str("mig", j->mig), kv_str("reason", e.text));
-	char state[24], instance[40];
-	(void)ask(d, j->peer, j->mig, "gone", state, sizeof(state), instance, sizeof(instance), &e);
+	gw_resolve_gone(d, j->mig, j->peer);
 }
 
 struct recovery {
@@ -285,7 +296,7 @@ static void *doubt_main(void *arg)
 	bool committed = false;
 	gw_resolve_source(r->d, r->j.mig, r->j.peer, &why, &committed);
 	gw_info("doubt resolved", kv_str("mig", r->j.mig), kv_str("container", r->j.container),
-		kv_str("outcome", committed ? "moved" : "kept"));
+	        kv_str("outcome", committed ? "moved" : "kept"));
 	end_of_source(r->d, &r->j, committed);
 	gw_journal_remove(r->d->cfg.state_dir, r->j.mig);
 	gw_journal_done(&r->j);
@@ -317,18 +328,19 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 	struct gw_pod pod;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	bool have_pod = j->pod_json && gw_json_parse(j->pod_json, strlen(j->pod_json), "journal", &doc, &e) == 0 &&
-			gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
+	                gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
 	gw_commit_path(d->cfg.state_dir, j->mig, path, sizeof(path));
 	if (j->dest == D_COMMITTED || access(path, F_OK) == 0) {
 		if (have_pod && gw_mover_routed.activate(j->container, &pod, &e) < 0)
-			gw_error("route to the arrived container not set", kv_str("mig", j->mig), kv_str("reason", e.text));
+			gw_error("route to the arrived container not set", kv_str("mig", j->mig),
+			         kv_str("reason", e.text));
 		j->dest = D_COMMITTED;
 		if (gw_journal_write(d->cfg.state_dir, j, &e) < 0)
 			gw_error("journal not written", kv_str("mig", j->mig), kv_str("reason", e.text));
 		return; /* kept until the source says that it is gone */
 	}
-	const char *const argv[] = {d->cfg.runc[0] ? d->cfg.runc : "runc", "--root", j->runc_root, "delete", "--force",
-				    j->container, NULL};
+	const char *const argv[] = {
+	        d->cfg.runc[0] ? d->cfg.runc : "runc", "--root", j->runc_root, "delete", "--force", j->container, NULL};
 	struct gw_spawn sp = {.argv = argv, .stdio = {-1, -1, -1}};
 	if (j->container[0])
 		(void)gw_proc_run(&sp, DELETE_TIMEOUT_MS, NULL, &e);
@@ -347,8 +359,8 @@ static void recover_one(void *ctx, struct gw_journal *j)
 	char dir[PATH_MAX];
 	struct gw_err e;
 	gw_info("found an unfinished migration", kv_str("mig", j->mig), kv_str("container", j->container),
-		kv_str("role", j->is_source ? "source" : "destination"),
-		kv_str("state", j->is_source ? gw_source_state_name(j->source) : gw_dest_state_name(j->dest)));
+	        kv_str("role", j->is_source ? "source" : "destination"),
+	        kv_str("state", j->is_source ? gw_source_state_name(j->source) : gw_dest_state_name(j->dest)));
 	if (j->is_source)
 		recover_source(d, j);
 	else

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
@@ -11,7 +12,13 @@
 #include "move/msg.h"
 #include "move/source_priv.h"
 
-enum { DIAL_TIMEOUT_MS = 10000, PREPARE_TIMEOUT_MS = 30000, FILL_TIMEOUT_MS = 120000, FIXED_US = 40000, NICE_WHILE_RUNNING = 5 };
+enum {
+	DIAL_TIMEOUT_MS = 10000,
+	PREPARE_TIMEOUT_MS = 30000,
+	FILL_TIMEOUT_MS = 120000,
+	FIXED_US = 40000,
+	NICE_WHILE_RUNNING = 5
+};
 
 static int still_wanted(struct gw_source *s, struct gw_err *e)
 {
@@ -19,7 +26,7 @@ static int still_wanted(struct gw_source *s, struct gw_err *e)
 		return gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled");
 	if (s->deadline_ms && gw_now_ms() > s->deadline_ms)
 		return gw_fail_code(e, GW_RETRY, "Timeout", "not ready to freeze within %lu ms (--timeout)",
-				    (unsigned long)s->o.timeout_ms);
+		                    (unsigned long)s->o.timeout_ms);
 	return 0;
 }
 
@@ -100,9 +107,9 @@ static int load(struct gw_source *s, struct gw_err *e)
 		return rc;
 	if (!s->container->own_netns || !s->container->netns_path[0])
 		return gw_fail_code(e, GW_INPUT, "HostNetwork",
-				    "container %s has no network namespace given by path: give it one (config.json, "
-				    "linux.namespaces, type network, path), so that its address can be moved",
-				    s->container->id);
+		                    "container %s has no network namespace given by path: give it one (config.json, "
+		                    "linux.namespaces, type network, path), so that its address can be moved",
+		                    s->container->id);
 	return gw_pod_inspect(s->container->netns_path, &s->pod, e);
 }
 
@@ -127,8 +134,8 @@ static int refuse_blocked(struct gw_source *s, const struct gw_reasons *rs, stru
 	for (size_t i = 0; i < rs->n; i++) {
 		const struct gw_reason *r = &rs->r[i];
 		if (!r->is_warning)
-			return gw_fail_code(e, GW_INPUT, r->code, "%s cannot move to %s: %s. %s", s->container->id, s->o.to,
-					    r->text, r->way_out);
+			return gw_fail_code(e, GW_INPUT, r->code, "%s cannot move to %s: %s. %s", s->container->id,
+			                    s->o.to, r->text, r->way_out);
 		gw_info("check warns", kv_str("mig", s->mig), kv_str("code", r->code), kv_str("text", r->text));
 	}
 	return 0;
@@ -146,8 +153,8 @@ static int wait_until_filled(struct gw_source *s, struct gw_err *e)
 			return rc;
 		if (gw_now_ms() > end)
 			return gw_fail_code(e, GW_RETRY, "StillFilling",
-			                    "%s is still taking in the memory of its last migration after %d s", s->o.container,
-			                    FILL_TIMEOUT_MS / 1000);
+			                    "%s is still taking in the memory of its last migration after %d s",
+			                    s->o.container, FILL_TIMEOUT_MS / 1000);
 		gw_sleep_us(20000);
 	}
 	return 0;
@@ -267,7 +274,7 @@ int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_byte
 	*out_dirty_bytes = r.dirty_pages * GW_PAGE;
 	publish(s, &r);
 	gw_debug("round", kv_str("mig", s->mig), kv_u64("pages", r.dirty_pages), kv_u64("scan_us", r.scan_us),
-		 kv_u64("stopped_us", r.stopped_us));
+	         kv_u64("stopped_us", r.stopped_us));
 	return 0;
 }
 
@@ -291,12 +298,13 @@ static int slow_down(struct gw_source *s, struct gw_err *e)
 
 static int not_converging(struct gw_source *s, struct gw_err *e)
 {
-	return gw_fail_code(e, GW_INPUT, "NotConverging",
-			    "%s writes %lu MiB/s and %lu MiB/s can be sent: the freeze would take %lu ms, allowed are %lu "
-			    "(--max-freeze); let it be slowed (--throttle), move it when it writes less, or allow more",
-			    s->container->id, (unsigned long)(s->converge.dirty_rate >> 20),
-			    (unsigned long)(s->converge.send_rate >> 20), (unsigned long)(s->converge.predicted_us / 1000),
-			    (unsigned long)(s->o.max_freeze_us / 1000));
+	return gw_fail_code(
+	        e, GW_INPUT, "NotConverging",
+	        "%s writes %lu MiB/s and %lu MiB/s can be sent: the freeze would take %lu ms, allowed are %lu "
+	        "(--max-freeze); let it be slowed (--throttle), move it when it writes less, or allow more",
+	        s->container->id, (unsigned long)(s->converge.dirty_rate >> 20),
+	        (unsigned long)(s->converge.send_rate >> 20), (unsigned long)(s->converge.predicted_us / 1000),
+	        (unsigned long)(s->o.max_freeze_us / 1000));
 }
 
 static enum gw_track_backend wanted_backend(const struct gw_source *s)
@@ -316,9 +324,11 @@ static int start_tracking(struct gw_source *s, struct gw_err *e)
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
 	(void)snprintf(f->backend, sizeof(f->backend), "%s", gw_track_backend_name(gw_tracker_backend(s->tracker)));
 	gw_progress_done(s->progress);
-	struct gw_converge_opts co = {.want_us = s->o.want_freeze_us, .max_us = s->o.max_freeze_us,
-				      .rounds_max = s->o.rounds_max, .may_throttle = s->o.throttle,
-				      .fixed_us = s->d->fixed_us ?: FIXED_US};
+	struct gw_converge_opts co = {.want_us = s->o.want_freeze_us,
+	                              .max_us = s->o.max_freeze_us,
+	                              .rounds_max = s->o.rounds_max,
+	                              .may_throttle = s->o.throttle,
+	                              .fixed_us = s->d->fixed_us ?: FIXED_US};
 	gw_converge_init(&s->converge, &co);
 	return 0;
 }
@@ -329,6 +339,9 @@ int gw_source_precopy(struct gw_source *s, struct gw_err *e)
 	if (rc < 0)
 		return rc;
 	gw_progress_phase(s->progress, "PreCopy");
+	rc = gw_fault("source-precopy", e);
+	if (rc < 0)
+		return rc;
 	s->precopy_from_us = s->last_scan_us = gw_now_us();
 	for (;;) {
 		uint64_t t0 = gw_now_us(), since = t0 - s->last_scan_us, dirty;

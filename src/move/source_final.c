@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/proc.h"
@@ -44,8 +45,10 @@ static int start_guard(struct gw_source *s, struct gw_err *e)
 	char file[PATH_MAX + 32];
 	bool v2 = gw_freezer_is_v2(s->container->freezer_dir);
 	gw_path(file, sizeof(file), "%s/%s", s->container->freezer_dir, v2 ? "cgroup.freeze" : "freezer.state");
-	struct gw_guard_opts o = {.freezer_file = file, .thaw_word = v2 ? "0" : "THAWED",
-				  .quota_file = s->journal.cpu_quota_path, .quota = s->journal.cpu_quota};
+	struct gw_guard_opts o = {.freezer_file = file,
+	                          .thaw_word = v2 ? "0" : "THAWED",
+	                          .quota_file = s->journal.cpu_quota_path,
+	                          .quota = s->journal.cpu_quota};
 	return gw_guard_new(&o, &s->guard, e);
 }
 
@@ -56,9 +59,14 @@ static int start_dump(struct gw_source *s, struct gw_err *e)
 	gw_path(work, sizeof(work), "%s/work", s->dir);
 	gw_path(shim, sizeof(shim), "%s/shim", s->dir);
 	gw_path(home, sizeof(home), "%s/home", s->dir);
-	struct gw_dump_opts o = {.container = s->container, .criu = s->d->cfg.criu[0] ? s->d->cfg.criu : NULL,
-				 .preload = s->d->cfg.preload, .images_dir = images, .work_dir = work, .shim_dir = shim,
-				 .home_path = home, .cancel_fd = s->cancel_fd};
+	struct gw_dump_opts o = {.container = s->container,
+	                         .criu = s->d->cfg.criu[0] ? s->d->cfg.criu : NULL,
+	                         .preload = s->d->cfg.preload,
+	                         .images_dir = images,
+	                         .work_dir = work,
+	                         .shim_dir = shim,
+	                         .home_path = home,
+	                         .cancel_fd = s->cancel_fd};
 	return gw_dump_start(&o, &s->dump, e);
 }
 
@@ -95,7 +103,7 @@ static int write_whole(int dirfd, const char *name, const void *data, size_t len
 }
 
 static int on_smaps(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *lazy, size_t n,
-		    struct gw_err *e)
+                    struct gw_err *e)
 {
 	const int *dirfd = ctx;
 	char name[32];
@@ -170,7 +178,7 @@ static int send_image(struct gw_source *s, int dirfd, const char *name, struct g
 		h.flags = h.offset + (uint64_t)n >= (uint64_t)st.st_size ? GW_FILE_LAST : 0;
 		uint8_t head[16 + 256];
 		struct iovec v[2] = {{.iov_base = head, .iov_len = gw_file_pack(&h, head)},
-				     {.iov_base = piece, .iov_len = (size_t)n}};
+		                     {.iov_base = piece, .iov_len = (size_t)n}};
 		int rc = gw_conn_send(s->ctl, GW_F_FILE, v, 2, e);
 		if (rc < 0)
 			return rc;
@@ -240,11 +248,16 @@ static int commit(struct gw_source *s, struct gw_err *e)
 	uint64_t t0 = gw_now_us();
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	struct gw_err why;
-	rc = gw_msg_send_type(s->ctl, "commit", &why);
+	rc = gw_fault("source-committing", &why);
+	if (rc == 0)
+		rc = gw_msg_send_type(s->ctl, "commit", &why);
+	if (rc == 0)
+		rc = gw_fault("source-commit-sent", &why);
 	if (rc == 0)
 		rc = gw_msg_expect(s->ctl, "committed", COMMIT_TIMEOUT_MS, &doc, &why);
 	bool committed = rc == 0;
 	if (rc < 0) {
+		s->was_in_doubt = true;
 		gw_progress_phase(s->progress, "InDoubt");
 		gw_warn("in doubt", kv_str("mig", s->mig), kv_str("peer", s->peer.name), kv_str("reason", why.text));
 		gw_resolve_source(s->d, s->mig, s->peer.name, &why, &committed);
@@ -275,7 +288,11 @@ int gw_source_handover(struct gw_source *s, struct gw_err *e)
 		rc = freeze(s, e);
 	}
 	if (rc == 0)
+		rc = gw_fault("source-frozen", e);
+	if (rc == 0)
 		rc = dump_and_last_pages(s, e);
+	if (rc == 0)
+		rc = gw_fault("source-dumped", e);
 	uint64_t t0 = gw_now_us();
 	if (rc == 0)
 		rc = send_images(s, e);
@@ -283,6 +300,8 @@ int gw_source_handover(struct gw_source *s, struct gw_err *e)
 		step_time(s, GW_STEP_IMAGES, t0);
 		rc = wait_restored(s, e);
 	}
+	if (rc == 0)
+		rc = gw_fault("source-restored", e);
 	if (rc == 0) {
 		gw_progress_phase(s->progress, "Committing");
 		rc = commit(s, e);
@@ -315,8 +334,13 @@ void gw_source_undo(struct gw_source *s)
 static void delete_container(struct gw_source *s)
 {
 	struct gw_err e;
-	const char *const argv[] = {s->d->cfg.runc[0] ? s->d->cfg.runc : "runc", "--root", s->container->runc_root,
-				    "delete", "--force", s->container->id, NULL};
+	const char *const argv[] = {s->d->cfg.runc[0] ? s->d->cfg.runc : "runc",
+	                            "--root",
+	                            s->container->runc_root,
+	                            "delete",
+	                            "--force",
+	                            s->container->id,
+	                            NULL};
 	struct gw_spawn sp = {.argv = argv, .stdio = {-1, -1, -1}};
 	if (gw_proc_run(&sp, DELETE_TIMEOUT_MS, NULL, &e) < 0)
 		gw_warn("moved container not deleted", kv_str("mig", s->mig), kv_str("reason", e.text));
@@ -338,6 +362,7 @@ static void learn_fixed(struct gw_source *s)
 void gw_source_moved(struct gw_source *s)
 {
 	struct gw_err e;
+	(void)gw_fault("source-moved", &e);
 	uint64_t t0 = gw_now_us();
 	if (gw_mover_routed.turn(s->container->id, &s->pod, s->peer.addrs, &e) < 0)
 		gw_error("route not turned", kv_str("mig", s->mig), kv_str("reason", e.text));
@@ -348,7 +373,8 @@ void gw_source_moved(struct gw_source *s)
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
 	f->held_packets = hs.held;
 	gw_progress_done(s->progress);
-	learn_fixed(s);
+	if (!s->was_in_doubt)
+		learn_fixed(s);
 	gw_tracker_free(gw_take(s->tracker));
 	if (gw_dump_kill(s->dump, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
@@ -356,5 +382,6 @@ void gw_source_moved(struct gw_source *s)
 		gw_warn("network of the moved container not removed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	gw_guard_free(gw_take(s->guard));
 	delete_container(s);
-	(void)gw_msg_send_type(s->ctl, "gone", &e);
+	if (s->was_in_doubt || gw_msg_send_type(s->ctl, "gone", &e) < 0)
+		gw_resolve_gone(s->d, s->mig, s->peer.name);
 }

@@ -50,14 +50,15 @@ struct gw_source {
 	uint64_t deadline_ms; /* 0: none */
 	uint64_t last_scan_us;
 	uint64_t precopy_from_us;
-	uint64_t frozen_us;   /* when the freeze began */
+	bool was_in_doubt;  /* the control connection is not to be trusted any more */
+	uint64_t frozen_us; /* when the freeze began */
 };
 
 struct gw_reasons;
 /* Load the container, reach the destination, collect what both say of it. */
 int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e);
-int gw_source_prepare(struct gw_source *s, struct gw_err *e);  /* source_copy.c: container, peer, destination ready */
-int gw_source_precopy(struct gw_source *s, struct gw_err *e);  /* until converge says freeze */
+int gw_source_prepare(struct gw_source *s, struct gw_err *e); /* source_copy.c: container, peer, destination ready */
+int gw_source_precopy(struct gw_source *s, struct gw_err *e); /* until converge says freeze */
 int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_bytes, struct gw_err *e);
 int gw_source_handover(struct gw_source *s, struct gw_err *e); /* source_final.c: freeze to moved */
 void gw_source_undo(struct gw_source *s);                      /* before the commit: as if nothing had been */
