@@ -28,10 +28,10 @@ static void answer(struct load *l, FILE *f, char *line)
 		*arg++ = 0;
 	if (strcmp(line, "mark") == 0 || strcmp(line, "peek") == 0) {
 		uint32_t r = load_retransmits(l);
-		load_window_print(f, &l->marked, line, arg ? arg : "", r);
+		load_window_print(f, l, &l->marked, line, arg ? arg : "", r);
 		if (line[0] == 'm') {
 			if (l->report)
-				load_window_print(l->report, &l->marked, "mark", arg ? arg : "", r);
+				load_window_print(l->report, l, &l->marked, "mark", arg ? arg : "", r);
 			load_window_reset(&l->marked, r);
 		}
 	} else if (strcmp(line, "rate") == 0 && arg) {

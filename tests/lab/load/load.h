@@ -53,8 +53,6 @@ struct load_window {
 void load_window_reset(struct load_window *w, uint32_t retransmits);
 void load_window_answer(struct load_window *w, uint64_t now, uint64_t due, uint64_t sent, uint64_t last_answer);
 uint64_t load_window_quantile(const struct load_window *w, double q);
-/* {"event":EVENT,"name":NAME,...} and a newline. */
-void load_window_print(FILE *f, const struct load_window *w, const char *event, const char *name, uint32_t retransmits);
 
 /* Values: len bytes made from key and version; version 0 was never written. */
 void load_value_fill(uint8_t *out, uint32_t len, uint32_t key, uint32_t version);
@@ -95,6 +93,10 @@ struct load {
 	bool stop;
 	uint16_t port;
 };
+
+/* window.c: {"event":EVENT,"name":NAME,...} and a newline. idle_us: since the last answer. */
+void load_window_print(FILE *f, const struct load *l, const struct load_window *w, const char *event, const char *name,
+                       uint32_t retransmits);
 
 /* conn.c: bytes out and in. */
 int load_connect(struct load *l, struct gw_err *e);

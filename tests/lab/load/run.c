@@ -110,7 +110,7 @@ static void each_tick(struct load *l)
 		return;
 	uint32_t r = load_retransmits(l);
 	if (l->report)
-		load_window_print(l->report, &l->second, "second", "", r);
+		load_window_print(l->report, l, &l->second, "second", "", r);
 	load_window_reset(&l->second, r);
 }
 

@@ -55,7 +55,8 @@ uint64_t load_window_quantile(const struct load_window *w, double q)
 	return w->due_us_max;
 }
 
-void load_window_print(FILE *f, const struct load_window *w, const char *event, const char *name, uint32_t retransmits)
+void load_window_print(FILE *f, const struct load *l, const struct load_window *w, const char *event, const char *name,
+                       uint32_t retransmits)
 {
 	uint64_t now = gw_now_us();
 	double s = (double)(now - w->from_us) / 1e6;
@@ -63,8 +64,10 @@ void load_window_print(FILE *f, const struct load_window *w, const char *event, 
 	        "{\"event\":\"%s\",\"name\":\"%s\",\"from_us\":%" PRIu64 ",\"to_us\":%" PRIu64 ",\"answers\":%" PRIu64
 	        ",\"rate\":%.0f,\"p50_us\":%" PRIu64 ",\"p99_us\":%" PRIu64 ",\"wait_max_us\":%" PRIu64
 	        ",\"wait_sent_us\":%" PRIu64 ",\"due_max_us\":%" PRIu64 ",\"gap_max_us\":%" PRIu64
-	        ",\"gap_from_us\":%" PRIu64 ",\"retransmits\":%" PRIu32 "}\n",
+	        ",\"gap_from_us\":%" PRIu64 ",\"inflight\":%" PRIu32 ",\"idle_us\":%" PRIu64 ",\"retransmits\":%" PRIu32
+	        "}\n",
 	        event, name, w->from_us, now, w->answers, s > 0 ? (double)w->answers / s : 0,
 	        load_window_quantile(w, 0.5), load_window_quantile(w, 0.99), w->wait_us_max, w->wait_sent_us,
-	        w->due_us_max, w->gap_us_max, w->gap_from_us, retransmits - w->retransmits_from);
+	        w->due_us_max, w->gap_us_max, w->gap_from_us, l->inflight, now - l->last_answer_us,
+	        retransmits - w->retransmits_from);
 }
