@@ -30,7 +30,7 @@
  *          the connections are shut down. */
 struct gw_sender;
 
-enum { GW_SENDER_CONNS_MAX = 16, GW_SEND_BATCH_PAGES = 64 };
+enum { GW_SENDER_CONNS_MAX = 16, GW_SEND_BATCH_PAGES = 128 };
 
 struct gw_sender_opts {
 	bool zstd;            /* compress each frame (zstd --fast=1) when that helps */
