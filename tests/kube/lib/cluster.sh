@@ -40,14 +40,14 @@ kube_up() {
 		return 0
 	fi
 	if [ -e "$ST" ] || [ -e "$DISKS" ] || [ -n "$(cg_pids)" ]; then QUIET=1 kube_down; fi
-	local began=${EPOCHREALTIME/[.,]/}
+	local began
 	trap 'rc=$?; trap - EXIT; failed_up $rc "'"$keep"'"; exit $rc' EXIT
 	prepare "$cni" "$bare" "$containerd" $names
-	began_up=${EPOCHREALTIME/[.,]/}
+	began=${EPOCHREALTIME/[.,]/}
 	start_cluster $names
 	touch "$ST/up"
 	trap - EXIT
-	say "up: $(echo $(hosts_up)), in $(awk "BEGIN { printf \"%.1f\", (${EPOCHREALTIME/[.,]/} - $began_up) / 1e6 }") s"
+	say "up: $(echo $(hosts_up)), in $(awk "BEGIN { printf \"%.1f\", (${EPOCHREALTIME/[.,]/} - $began) / 1e6 }") s"
 }
 all_on() {
 	local h

@@ -26,6 +26,7 @@ kube_start_node() {
 	need_node "$1"
 	if host_pid "$1" >/dev/null; then
 		say "$1 is on already"
+		wire_pods # it may have been deleted and registered anew, with other addresses
 		return 0
 	fi
 	power_off "$1"

@@ -37,7 +37,8 @@ power_off() { # NODE: nobody in it gets a word in
 }
 
 # What a network plugin's daemon would do: each node gets a configuration for
-# the addresses that the API gave it, everybody a route to them.
+# the addresses that the API gave it, every other a route to them. The control
+# host, which is no node, gets its routes in any case: webhooks are pods.
 pod_cidr() { k get node "$1" -o 'jsonpath={.spec.podCIDRs[0]}'; }
 node_wanted() { [ -n "$(pod_cidr "$1")" ]; }
 cni_config() { # SUBNET
@@ -49,13 +50,14 @@ cni_config() { # SUBNET
 }
 wire_pods() {
 	local n h cidr
-	[ "$(setting cni)" = ptp ] || return 0
 	for n in $(nodes); do
 		host_pid "$n" >/dev/null || continue
 		cidr=$(pod_cidr "$n")
 		[ -n "$cidr" ] || continue
+		in_host $CONTROL ip route replace "$cidr" via "$(host_ip "$n")"
+		[ "$(setting cni)" = ptp ] || continue
 		cni_config "$cidr" | in_host "$n" sh -c 'cat >/etc/cni/net.d/.kube.new && mv /etc/cni/net.d/.kube.new /etc/cni/net.d/10-kube.conflist'
-		for h in $CONTROL $(nodes); do
+		for h in $(nodes); do
 			[ "$h" = "$n" ] || ! host_pid "$h" >/dev/null || in_host "$h" ip route replace "$cidr" via "$(host_ip "$n")"
 		done
 	done
