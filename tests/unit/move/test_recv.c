@@ -17,12 +17,21 @@ static size_t make_pages(uint8_t *out, struct gw_pages_hdr h, const struct gw_ru
 	return n + len;
 }
 
+/* Closed first, so that a receiver that wrongly goes on comes to an end. */
+static struct receiving *ended(struct link *l)
+{
+	struct receiving *r = &l->dst[0];
+	gw_conn_free(l->src[0]);
+	l->src[0] = NULL;
+	(void)pthread_join(r->thread, NULL);
+	r->started = false;
+	return r;
+}
+
 /* The receiving end ends with these words. */
 static void refused(struct link *l, int rc, const char *words)
 {
-	struct receiving *r = &l->dst[0];
-	(void)pthread_join(r->thread, NULL);
-	r->started = false;
+	struct receiving *r = ended(l);
 	assert_int_equal(r->rc, rc);
 	if (!strstr(r->err.text, words))
 		fail_msg("'%s' is not in '%s'", words, r->err.text);
@@ -92,10 +101,9 @@ static void pages_of_a_space_never_announced_are_refused(void **state)
 	static const uint8_t page[4096] = {1};
 	send_bytes(l, GW_F_PAGES, frame,
 	           make_pages(frame, (struct gw_pages_hdr){9, 1, GW_CODEC_PLAIN, 4096}, &run, page, sizeof(page)));
-	(void)pthread_join(l->dst[0].thread, NULL);
-	l->dst[0].started = false;
-	assert_int_equal(l->dst[0].err.class, GW_PEER);
-	assert_non_null(strstr(l->dst[0].err.text, "memory space 9"));
+	struct receiving *r = ended(l);
+	assert_int_equal(r->err.class, GW_PEER);
+	assert_non_null(strstr(r->err.text, "memory space 9"));
 }
 
 static void a_drop_of_a_space_never_announced_is_refused(void **state)
@@ -103,9 +111,7 @@ static void a_drop_of_a_space_never_announced_is_refused(void **state)
 	struct link *l = *state;
 	link_receive_all(l);
 	send_bytes(l, GW_F_DROP, frame, gw_drop_pack(9, &(struct gw_run){page_addr(1), 1, 0}, 1, frame));
-	(void)pthread_join(l->dst[0].thread, NULL);
-	l->dst[0].started = false;
-	assert_int_equal(l->dst[0].err.class, GW_PEER);
+	assert_int_equal(ended(l)->err.class, GW_PEER);
 }
 
 static void a_payload_that_does_not_add_up_is_refused(void **state)
@@ -132,11 +138,7 @@ static void a_peer_that_closes_between_frames_is_no_failure(void **state)
 	struct link *l = *state;
 	link_receive_all(l);
 	send_bytes(l, GW_F_DROP, frame, gw_drop_pack(SPACE, &(struct gw_run){page_addr(1), 1, 0}, 1, frame));
-	gw_conn_free(l->src[0]);
-	l->src[0] = NULL;
-	(void)pthread_join(l->dst[0].thread, NULL);
-	l->dst[0].started = false;
-	assert_int_equal(l->dst[0].rc, 0);
+	assert_int_equal(ended(l)->rc, 0);
 	assert_int_equal(l->counters.dropped_pages, 1);
 }
 
