@@ -7,7 +7,7 @@
 
 baseline_prepare() { # NAME FROM TO
 	local n=$1 to=$3
-	in_host "$to" sh -c "[ ! -e /run/runc/$n ] || runc delete -f $n"
+	in_host "$to" sh -c "[ ! -e /run/runc/$n ] || runc --log /run/lab/runc.log delete -f $n"
 	pod_down "$to" "$n"
 	pod_up "$to" "$n" dormant
 	pod_route_via "$to" "$n" "$2"

@@ -35,6 +35,8 @@ def row_of(samples, rss, rate):
         "freeze_ms": spread([r["freeze_ms"] for r in result]),
         "client_stall_ms": spread([s["client"]["wait_max_us"] / 1000 for s in ours]),
         "retransmits": sum(s["client"]["retransmits"] + s["pod_retransmits"] for s in ours),
+        "loss_probes": sum(s["client"]["probes"] for s in ours),
+        "timeouts": sum(s["client"]["timeouts"] for s in ours),
         "lost": lost,
         "same_connection": client.get("same_port"),
         "baseline_runs": len(plain),

@@ -9,7 +9,7 @@ footprint() { # what the hosts hold besides the container
 	for h in host-a host-b; do
 		on "$h" sh -c '
 			echo "fds $(ls /proc/$(cat /run/lab/daemon.pid)/fd | wc -l)"
-			echo "processes $(ls -d /proc/[0-9]* | wc -l)"
+			echo "processes $(ps -eo comm= | grep -vxE "sh|ps|sort|tr|redis-server" | sort | tr "\n" " ")"
 			echo "netns $(ls /run/netns | wc -l)"
 			echo "mounts $(wc -l </proc/mounts)"
 			echo "rules $({ iptables-save; ip6tables-save; nft list ruleset; } 2>/dev/null | grep -cE "QUEUE|queue")"

@@ -12,7 +12,7 @@ fails_with() { # EXIT-CODE WORDS ARGS...
 	godwit "$@" >"$T/o" 2>"$T/e"
 	rc=$?
 	cat "$T/o" "$T/e"
-	[ $rc = "$want" ] && grep -qiE "$words" "$T/o" "$T/e"
+	[ $rc = "$want" ] && grep -qiE -e "$words" "$T/o" "$T/e"
 }
 check "an unknown container" fails_with 1 'nosuch' migrate nosuch --to host-b
 check "an unknown container has a code" fails_with 1 '"code":"NoSuchContainer"' migrate nosuch --to host-b -o json

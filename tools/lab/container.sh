@@ -214,7 +214,7 @@ cmd_rm() {
 	for h in $(hosts_up); do
 		host_pid "$h" >/dev/null || continue
 		if [ "$h" != $CLIENT_HOST ]; then
-			in_host "$h" sh -c "[ ! -e /run/runc/$n ] || runc delete -f $n; rm -rf /var/lib/lab/$n"
+			in_host "$h" sh -c "[ ! -e /run/runc/$n ] || runc --log /run/lab/runc.log delete -f $n; rm -rf /var/lib/lab/$n"
 		fi
 		pod_down "$h" "$n"
 	done

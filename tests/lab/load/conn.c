@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/io.h"
 #include "base/scope.h"
 #include "load.h"
 
@@ -46,11 +47,38 @@ uint16_t load_local_port(const struct load *l)
 	return ntohs(a.sa.sa_family == AF_INET6 ? a.in6.sin6_port : a.in.sin_port);
 }
 
-uint32_t load_retransmits(const struct load *l)
+/* NAME's value out of /proc/net/netstat, where a line of names precedes one of values. */
+static uint64_t netstat(const char *text, const char *name)
+{
+	const char *names = strstr(text, "TcpExt: ");
+	const char *values = names ? strstr(names + 1, "TcpExt: ") : NULL;
+	size_t len = strlen(name);
+	while (names && values) {
+		names = strpbrk(names, " \n");
+		values = strpbrk(values, " \n");
+		if (!names || !values || *names == '\n')
+			return 0;
+		names++;
+		values++;
+		if (strncmp(names, name, len) == 0 && (names[len] == ' ' || names[len] == '\n'))
+			return strtoull(values, NULL, 10);
+	}
+	return 0;
+}
+
+struct load_tcp load_tcp_now(const struct load *l)
 {
 	struct tcp_info i = {0};
 	socklen_t len = sizeof i;
-	return getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &i, &len) == 0 ? i.tcpi_total_retrans : 0;
+	struct load_tcp t = {0};
+	gw_auto(mem) char *text = NULL;
+	if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &i, &len) == 0)
+		t.retransmits = i.tcpi_total_retrans;
+	if (gw_read_file("/proc/net/netstat", 1 << 20, &text, NULL, NULL) == 0) {
+		t.probes = netstat(text, "TCPLossProbes");
+		t.timeouts = netstat(text, "TCPTimeouts");
+	}
+	return t;
 }
 
 /* Room for `more` bytes at the end. */

@@ -27,7 +27,7 @@ static void answer(struct load *l, FILE *f, char *line)
 	if (arg)
 		*arg++ = 0;
 	if (strcmp(line, "mark") == 0 || strcmp(line, "peek") == 0) {
-		uint32_t r = load_retransmits(l);
+		struct load_tcp r = load_tcp_now(l);
 		load_window_print(f, l, &l->marked, line, arg ? arg : "", r);
 		if (line[0] == 'm') {
 			if (l->report)

@@ -38,6 +38,16 @@ struct load_opts {
 	uint32_t stall_ms;   /* a gap this long is an event */
 };
 
+/* What TCP had to do. A tail loss probe counts as a retransmit, but comes some
+ * milliseconds after a segment that is not the only one under way, however
+ * healthy the network: timeouts are what hurts. Both are of the whole network
+ * namespace, where this client is alone. */
+struct load_tcp {
+	uint32_t retransmits;
+	uint64_t probes;
+	uint64_t timeouts;
+};
+
 /* What was seen between two marks. */
 struct load_window {
 	uint64_t from_us;
@@ -48,9 +58,9 @@ struct load_window {
 	uint64_t due_us_max;      /* from being due to the answer */
 	uint64_t gap_us_max;      /* between two answers */
 	uint64_t gap_from_us;
-	uint32_t retransmits_from;
+	struct load_tcp tcp_from;
 };
-void load_window_reset(struct load_window *w, uint32_t retransmits);
+void load_window_reset(struct load_window *w, struct load_tcp tcp);
 void load_window_answer(struct load_window *w, uint64_t now, uint64_t due, uint64_t sent, uint64_t last_answer);
 uint64_t load_window_quantile(const struct load_window *w, double q);
 
@@ -90,6 +100,7 @@ struct load {
 	uint64_t last_answer_us;
 	uint64_t sent, answered, wrong_answers;
 	struct load_window second, marked;
+	struct load_tcp tcp_start;
 	bool stop;
 	uint16_t port;
 };
@@ -101,7 +112,7 @@ void load_window_print(FILE *f, const struct load *l, const struct load_window *
 /* conn.c: bytes out and in. */
 int load_connect(struct load *l, struct gw_err *e);
 uint16_t load_local_port(const struct load *l);
-uint32_t load_retransmits(const struct load *l);
+struct load_tcp load_tcp_now(const struct load *l);
 void load_put_request(struct load *l, const struct load_request *r);
 void load_put(struct load *l, const void *data, size_t len);
 int load_flush(struct load *l, struct gw_err *e);   /* as much as goes */

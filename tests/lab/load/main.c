@@ -20,7 +20,7 @@ static const char help[] = "lab-load --host ADDRESS --port P [options]\n"
                            "  --keys N         number of keys written (200000), named PREFIX:0 to PREFIX:N-1\n"
                            "  --prefix P       (k)\n"
                            "  --seconds N      how long (0: until `lab-load ctl SOCKET stop`)\n"
-                           "  --pipeline N     requests that may wait for an answer (16)\n"
+                           "  --pipeline N     requests that may wait for an answer (1)\n"
                            "  --read-every N   one read after N writes (20; 0: none)\n"
                            "  --stall-ms N     a gap this long is an event in the report (5)\n"
                            "  --report-file F  JSON lines: one a second, and events\n"
@@ -84,12 +84,15 @@ static int parse(int argc, char **argv, struct load_opts *o)
 
 static void summary(FILE *f, const struct load *l, uint64_t checked, uint64_t wrong, bool ok, const char *why)
 {
+	struct load_tcp t = load_tcp_now(l);
 	fprintf(f,
 	        "{\"event\":\"end\",\"ok\":%s,\"requests\":%" PRIu64 ",\"answers\":%" PRIu64 ",\"lost\":%" PRIu64
 	        ",\"wrong_answers\":%" PRIu64 ",\"keys_checked\":%" PRIu64 ",\"keys_wrong\":%" PRIu64
-	        ",\"reconnects\":0,\"port\":%u,\"same_port\":%s,\"retransmits\":%" PRIu32 ",\"why\":\"%s\"}\n",
+	        ",\"reconnects\":0,\"port\":%u,\"same_port\":%s,\"retransmits\":%" PRIu32 ",\"probes\":%" PRIu64
+	        ",\"timeouts\":%" PRIu64 ",\"why\":\"%s\"}\n",
 	        ok ? "true" : "false", l->sent, l->answered, l->sent - l->answered, l->wrong_answers, checked, wrong,
-	        l->port, load_local_port(l) == l->port ? "true" : "false", load_retransmits(l), why);
+	        l->port, load_local_port(l) == l->port ? "true" : "false", t.retransmits,
+	        t.probes - l->tcp_start.probes, t.timeouts - l->tcp_start.timeouts, why);
 	(void)fflush(f);
 }
 
@@ -125,7 +128,7 @@ int main(int argc, char **argv)
 	              .rate = 5000,
 	              .value = 900,
 	              .keys = 200000,
-	              .pipeline = 16,
+	              .pipeline = 1,
 	              .read_every = 20,
 	              .stall_ms = 5,
 	              .every_ms = 1000},

@@ -108,7 +108,7 @@ static void each_tick(struct load *l)
 {
 	if (gw_now_us() - l->second.from_us < l->o.every_ms * 1000ull)
 		return;
-	uint32_t r = load_retransmits(l);
+	struct load_tcp r = load_tcp_now(l);
 	if (l->report)
 		load_window_print(l->report, l, &l->second, "second", "", r);
 	load_window_reset(&l->second, r);
@@ -146,8 +146,9 @@ int load_run(struct load *l, struct gw_err *e)
 	uint64_t end = l->o.seconds ? start + l->o.seconds * 1000000000ull : UINT64_MAX;
 	l->next_ns = start;
 	l->last_answer_us = start / 1000;
-	load_window_reset(&l->second, 0);
-	load_window_reset(&l->marked, 0);
+	load_window_reset(&l->second, load_tcp_now(l));
+	load_window_reset(&l->marked, load_tcp_now(l));
+	l->tcp_start = l->marked.tcp_from;
 	int rc = 0;
 	while (rc == 0 && !l->stop && gw_now_ns() < end) {
 		send_due(l);

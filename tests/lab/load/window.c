@@ -20,11 +20,11 @@ static uint64_t bucket_top(unsigned b)
 	return ((16ull + b % 16 + 1) << (oct - 4)) - 1;
 }
 
-void load_window_reset(struct load_window *w, uint32_t retransmits)
+void load_window_reset(struct load_window *w, struct load_tcp tcp)
 {
 	memset(w, 0, sizeof *w);
 	w->from_us = gw_now_us();
-	w->retransmits_from = retransmits;
+	w->tcp_from = tcp;
 }
 
 void load_window_answer(struct load_window *w, uint64_t now, uint64_t due, uint64_t sent, uint64_t last_answer)
@@ -56,7 +56,7 @@ uint64_t load_window_quantile(const struct load_window *w, double q)
 }
 
 void load_window_print(FILE *f, const struct load *l, const struct load_window *w, const char *event, const char *name,
-                       uint32_t retransmits)
+                       struct load_tcp tcp)
 {
 	uint64_t now = gw_now_us();
 	double s = (double)(now - w->from_us) / 1e6;
@@ -69,5 +69,6 @@ void load_window_print(FILE *f, const struct load *l, const struct load_window *
 	        event, name, w->from_us, now, w->answers, s > 0 ? (double)w->answers / s : 0,
 	        load_window_quantile(w, 0.5), load_window_quantile(w, 0.99), w->wait_us_max, w->wait_sent_us,
 	        w->due_us_max, w->gap_us_max, w->gap_from_us, l->inflight, now - l->last_answer_us,
-	        retransmits - w->retransmits_from);
+	        tcp.retransmits - w->tcp_from.retransmits, tcp.probes - w->tcp_from.probes,
+	        tcp.timeouts - w->tcp_from.timeouts);
 }
