@@ -345,7 +345,7 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 	if (j->container[0])
 		(void)gw_proc_run(&sp, DELETE_TIMEOUT_MS, NULL, &e);
 	if (have_pod)
-		(void)gw_mover_routed.discard(j->container, &pod, "", &e);
+		(void)gw_mover_routed.discard(j->container, &pod, NULL, &e);
 	if (j->container[0]) {
 		gw_path(path, sizeof(path), "%s/bundles/%s", d->cfg.state_dir, j->container);
 		(void)gw_remove_tree(path, &e);

@@ -77,6 +77,8 @@ static int arm(struct gw_source *s, struct gw_err *e)
 	if (rc == 0)
 		rc = start_dump(s, e);
 	if (rc == 0)
+		rc = gw_mover_routed.ready(s->container->id, &s->pod, s->peer.addrs, e);
+	if (rc == 0)
 		rc = gw_hold_new(s->container->id, &s->pod, &s->hold, e);
 	if (rc == 0)
 		rc = start_guard(s, e);

@@ -46,8 +46,10 @@ struct gw_mover {
 	 * tracking off what will be forwarded (net/forward.h). Changes no route;
 	 * may be repeated. "NoForwarding", "NoSharedLink". */
 	int (*ready)(const char *id, const struct gw_pod *p, const char *via_host, struct gw_err *e);
-	/* Destination, at the commit: the host's route to the pod points at the
-	 * veth. One netlink message per address, no program is started. */
+	/* Destination, at the commit: what the copy sends is taken in, and the
+	 * host's route to the pod points at the veth. A few netlink messages, no
+	 * program is started. Before it nothing that the copy's kernel side may
+	 * send (window probes; FIN and RST when it is discarded) gets out. */
 	int (*activate)(const char *id, const struct gw_pod *p, struct gw_err *e);
 	/* Source, at the commit: the host's route to the pod points at the
 	 * destination host. Replaces in one step. via_host: its addresses on a

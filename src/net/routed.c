@@ -21,7 +21,7 @@ int gw_routed_names(const char *id, struct gw_routed_names *out, struct gw_err *
 	size_t n = strlen(id);
 	if (n == 0 || n > GW_ROUTED_ID_MAX || strchr(id, '/') || id[0] == '.')
 		return gw_fail(e, GW_INPUT, EINVAL, "\"%.80s\" is no container id: 1 to %d characters, no slash", id,
-			       GW_ROUTED_ID_MAX);
+		               GW_ROUTED_ID_MAX);
 	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
 	for (size_t i = 0; i < n; i++)
 		h = (h ^ (uint8_t)id[i]) * 0x100000001b3u;
@@ -54,6 +54,21 @@ static int route_to_link(struct gw_nl *n, const struct gw_pod *p, const char *li
 	return 0;
 }
 
+/* A stopped copy must not say a word: if it is discarded before the commit,
+ * its sockets would send FIN or RST to clients that the source still serves.
+ * So our end of the veth has another address than the one the container sends
+ * to, until now. */
+static int open_way_out(struct gw_nl *n, const struct gw_pod *p, const char *link, struct gw_err *e)
+{
+	struct gw_link l;
+	int rc = gw_rt_link(n, link, 0, &l, e);
+	if (rc == 0)
+		rc = gw_rt_link_mac(n, l.index, p->host_mac, e);
+	for (unsigned i = 0; rc == 0 && i < p->naddrs; i++)
+		rc = gw_rt_neigh_permanent(n, l.index, &p->addrs[i], p->mac, e);
+	return rc < 0 ? gw_wrap(e, "open the way out of %s", link) : 0;
+}
+
 static int activate(const char *id, const struct gw_pod *p, struct gw_err *e)
 {
 	struct gw_routed_names names;
@@ -61,6 +76,8 @@ static int activate(const char *id, const struct gw_pod *p, struct gw_err *e)
 	int rc = gw_routed_names(id, &names, e);
 	if (rc == 0)
 		rc = gw_nl_open(NETLINK_ROUTE, &n, e);
+	if (rc == 0)
+		rc = open_way_out(&n, p, names.link, e);
 	if (rc == 0)
 		rc = route_to_link(&n, p, names.link, e);
 	return rc < 0 ? gw_wrap(e, "activate %s", id) : 0;
@@ -92,9 +109,9 @@ static int via_of(const char *via_host, int family, struct gw_addr *out, struct 
 		p += n + (p[n] == ',');
 	}
 	return gw_fail(e, GW_INPUT, EINVAL,
-		       "the pod has an %s address and \"%s\" names none of the destination host: give both, "
-		       "\"10.9.0.3,fd09::3\"",
-		       family == AF_INET ? "IPv4" : "IPv6", via_host);
+	               "the pod has an %s address and \"%s\" names none of the destination host: give both, "
+	               "\"10.9.0.3,fd09::3\"",
+	               family == AF_INET ? "IPv4" : "IPv6", via_host);
 }
 
 static int turn(const char *id, const struct gw_pod *p, const char *via_host, struct gw_err *e)
@@ -131,9 +148,9 @@ static int ready_for(struct gw_nl *n, const struct gw_addr *a, const char *via_h
 		return rc;
 	if (f.type != RTN_UNICAST || f.has_gateway)
 		return gw_fail_code(e, GW_INPUT, "NoSharedLink",
-				    "the destination host %s is on no link of this host: moving a routed pod takes two "
-				    "hosts that reach each other without a router",
-				    via_host);
+		                    "the destination host %s is on no link of this host: moving a routed pod takes two "
+		                    "hosts that reach each other without a router",
+		                    via_host);
 	rc = gw_rt_link(n, NULL, f.index, &l, e);
 	if (rc == 0)
 		rc = gw_rt_neigh_probe(n, f.index, &via, e);
@@ -227,12 +244,12 @@ static int forget(const char *id, const struct gw_pod *p, struct gw_err *e)
 }
 
 const struct gw_mover gw_mover_routed = {
-	.name = "routed",
-	.prepare = gw_routed_prepare,
-	.ready = ready,
-	.activate = activate,
-	.turn = turn,
-	.turn_back = turn_back,
-	.discard = gw_routed_discard,
-	.forget = forget,
+        .name = "routed",
+        .prepare = gw_routed_prepare,
+        .ready = ready,
+        .activate = activate,
+        .turn = turn,
+        .turn_back = turn_back,
+        .discard = gw_routed_discard,
+        .forget = forget,
 };

@@ -51,16 +51,17 @@ static int sysctl_get(const char *key, const char *link, long *out, struct gw_er
 int gw_routed_forwards(int family, struct gw_err *e)
 {
 	const char *key = family == AF_INET ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding";
-	const char *path = family == AF_INET ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding";
+	const char *path =
+	        family == AF_INET ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding";
 	gw_auto(mem) char *text = NULL;
 	int rc = gw_read_file(path, 64, &text, NULL, e);
 	if (rc < 0)
 		return rc;
 	if (text[0] == '0')
 		return gw_fail_code(e, GW_INPUT, "NoForwarding",
-				    "this host does not forward %s packets, so no pod behind it can be reached: "
-				    "sysctl -w %s=1",
-				    family == AF_INET ? "IPv4" : "IPv6", key);
+		                    "this host does not forward %s packets, so no pod behind it can be reached: "
+		                    "sysctl -w %s=1",
+		                    family == AF_INET ? "IPv4" : "IPv6", key);
 	return 0;
 }
 
@@ -79,7 +80,7 @@ static int check_address(struct gw_nl *n, const struct gw_addr *a, struct gw_err
 	bool exact = f.prefix == gw_addr_len(a->family) * 8;
 	if (f.type == RTN_LOCAL || (f.type == RTN_UNICAST && exact && !f.has_gateway))
 		return gw_fail_code(e, GW_INPUT, "AddressInUse", "the pod's address %s is in use on this host already",
-				    gw_addr_text(a, text, sizeof(text)));
+		                    gw_addr_text(a, text, sizeof(text)));
 	if (a->family != AF_INET || f.type != RTN_UNICAST || !f.has_gateway)
 		return 0;
 	rc = gw_rt_link(n, NULL, f.index, &l, e);
@@ -100,7 +101,7 @@ static int check_address(struct gw_nl *n, const struct gw_addr *a, struct gw_err
 static int quiet_v6(const char *link, struct gw_err *e)
 {
 	static const char *const keys[] = {"accept_dad", "dad_transmits", "accept_ra", "autoconf",
-					   "router_solicitations"};
+	                                   "router_solicitations"};
 	for (unsigned i = 0; i < gw_countof(keys); i++) {
 		int rc = gw_routed_sysctl("0", e, "net/ipv6/conf/%s/%s", link, keys[i]);
 		if (rc < 0)
@@ -108,7 +109,6 @@ static int quiet_v6(const char *link, struct gw_err *e)
 	}
 	return 0;
 }
-
 
 static int quiet_inside(void *arg, struct gw_err *e)
 {
@@ -122,8 +122,10 @@ static int add_routes(struct gw_nl *n, const struct gw_pod *p, int index, bool w
 		const struct gw_pod_route *from = &p->routes[i];
 		if (from->has_gateway != with_gateway)
 			continue;
-		struct gw_route r = {.dst = from->dst, .index = index, .onlink = from->onlink,
-				     .gateway = with_gateway ? from->gateway : NULL};
+		struct gw_route r = {.dst = from->dst,
+		                     .index = index,
+		                     .onlink = from->onlink,
+		                     .gateway = with_gateway ? from->gateway : NULL};
 		int rc = gw_rt_route_put(n, &r, e);
 		if (rc < 0)
 			return rc;
@@ -183,6 +185,9 @@ static int fill_host(struct gw_nl *n, const struct gw_pod *p, const char *link, 
 	return rc;
 }
 
+/* Locally administered; never on a wire. */
+static const uint8_t dormant_mac[6] = {0x02, 'g', 'w', 0, 0, 1};
+
 /* The kernel makes an IPv6 address usable, and a carrier known, in a work
  * queue: without this wait a packet a millisecond later may be dropped. */
 static int wait_usable(struct gw_nl *in, struct gw_nl *host, const struct gw_pod *p, const char *link, struct gw_err *e)
@@ -222,7 +227,9 @@ static int build(const struct gw_routed_names *names, const struct gw_pod *p, st
 		rc = gw_nl_open_in(fd, NETLINK_ROUTE, &in, e);
 	if (rc < 0)
 		return rc;
-	const struct gw_veth_end ours = {.name = names->link, .mac = p->host_mac, .netns_fd = -1};
+	/* Not the address the container sends to: until `activate` gives it that
+	 * one, nothing that comes out of the namespace is taken in. */
+	const struct gw_veth_end ours = {.name = names->link, .mac = dormant_mac, .netns_fd = -1};
 	const struct gw_veth_end theirs = {.name = p->ifname, .mac = p->mac, .netns_fd = fd};
 	rc = gw_rt_veth(host, &ours, &theirs, p->mtu, e);
 	/* Our end first: an interface whose peer is down has no carrier, and loses its routes. */

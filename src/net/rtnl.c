@@ -17,20 +17,21 @@ size_t gw_addr_len(int family)
 
 static void link_kind(const struct nlattr *info, struct gw_link *l)
 {
-	gw_nl_each_in(a, info)
-		if (mnl_attr_get_type(a) == IFLA_INFO_KIND && mnl_attr_validate(a, MNL_TYPE_STRING) >= 0) {
-			size_t len = mnl_attr_get_payload_len(a);
-			if (len >= sizeof(l->kind))
-				len = sizeof(l->kind) - 1;
-			memcpy(l->kind, mnl_attr_get_payload(a), len);
-		}
+	gw_nl_each_in(a, info) if (mnl_attr_get_type(a) == IFLA_INFO_KIND && mnl_attr_validate(a, MNL_TYPE_STRING) >= 0)
+	{
+		size_t len = mnl_attr_get_payload_len(a);
+		if (len >= sizeof(l->kind))
+			len = sizeof(l->kind) - 1;
+		memcpy(l->kind, mnl_attr_get_payload(a), len);
+	}
 }
 
 static void link_parse(const struct nlmsghdr *h, struct gw_link *l)
 {
 	const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
 	*l = (struct gw_link){.index = m->ifi_index, .flags = m->ifi_flags, .type = m->ifi_type, .peer_nsid = -1};
-	gw_nl_each(a, h, sizeof(*m)) {
+	gw_nl_each(a, h, sizeof(*m))
+	{
 		size_t len = mnl_attr_get_payload_len(a);
 		switch (mnl_attr_get_type(a)) {
 		case IFLA_IFNAME:
@@ -108,9 +109,8 @@ int gw_rt_links(struct gw_nl *n, struct gw_link *out, size_t max, size_t *out_n,
 
 static int on_nsid(const struct nlmsghdr *h, void *data)
 {
-	gw_nl_each(a, h, sizeof(struct rtgenmsg))
-		if (mnl_attr_get_type(a) == NETNSA_NSID)
-			*(int *)data = (int)mnl_attr_get_u32(a);
+	gw_nl_each(a, h, sizeof(struct rtgenmsg)) if (mnl_attr_get_type(a) == NETNSA_NSID) * (int *)data =
+	        (int)mnl_attr_get_u32(a);
 	return MNL_CB_OK;
 }
 
@@ -136,6 +136,16 @@ int gw_rt_link_up(struct gw_nl *n, const char *name, struct gw_err *e)
 	return gw_nl_talk(n, h, e, "set interface %s up", name);
 }
 
+int gw_rt_link_mac(struct gw_nl *n, int index, const uint8_t mac[6], struct gw_err *e)
+{
+	struct gw_nl_msg m;
+	struct nlmsghdr *h = gw_nl_start(&m, RTM_NEWLINK, 0, sizeof(struct ifinfomsg));
+	struct ifinfomsg *i = mnl_nlmsg_get_payload(h);
+	i->ifi_index = index;
+	mnl_attr_put(h, IFLA_ADDRESS, 6, mac);
+	return gw_nl_talk(n, h, e, "set the address of interface %d", index);
+}
+
 int gw_rt_link_delete(struct gw_nl *n, const char *name, struct gw_err *e)
 {
 	struct gw_nl_msg m;
@@ -154,7 +164,7 @@ static void put_veth_end(struct nlmsghdr *h, const struct gw_veth_end *v, uint32
 }
 
 int gw_rt_veth(struct gw_nl *n, const struct gw_veth_end *a, const struct gw_veth_end *b, uint32_t mtu,
-	       struct gw_err *e)
+               struct gw_err *e)
 {
 	struct gw_nl_msg m;
 	struct nlmsghdr *h = gw_nl_start(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(struct ifinfomsg));
@@ -192,7 +202,7 @@ int gw_rt_addr_add(struct gw_nl *n, int index, const struct gw_addr *a, struct g
 }
 
 static struct nlmsghdr *neigh_start(struct gw_nl_msg *m, int index, const struct gw_addr *a, uint16_t state,
-				    uint8_t flags)
+                                    uint8_t flags)
 {
 	struct nlmsghdr *h = gw_nl_start(m, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, sizeof(struct ndmsg));
 	struct ndmsg *d = mnl_nlmsg_get_payload(h);
@@ -269,7 +279,8 @@ static int on_route_found(const struct nlmsghdr *h, void *data)
 		return MNL_CB_OK;
 	const struct rtmsg *rt = mnl_nlmsg_get_payload(h);
 	*f = (struct gw_route_found){.type = rt->rtm_type, .prefix = rt->rtm_dst_len, .proto = rt->rtm_protocol};
-	gw_nl_each(a, h, sizeof(*rt)) {
+	gw_nl_each(a, h, sizeof(*rt))
+	{
 		if (mnl_attr_get_type(a) == RTA_OIF)
 			f->index = (int)mnl_attr_get_u32(a);
 		if (mnl_attr_get_type(a) == RTA_GATEWAY || mnl_attr_get_type(a) == RTA_VIA)

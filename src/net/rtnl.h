@@ -37,6 +37,8 @@ int gw_rt_links(struct gw_nl *n, struct gw_link *out, size_t max, size_t *out_n,
 /* The number this namespace gives to another; -1 when it has none yet. */
 int gw_rt_nsid(struct gw_nl *n, int netns_fd, int *out_nsid, struct gw_err *e);
 int gw_rt_link_up(struct gw_nl *n, const char *name, struct gw_err *e);
+/* The kernel forgets the neighbours on a link whose address changes, permanent ones too. */
+int gw_rt_link_mac(struct gw_nl *n, int index, const uint8_t mac[6], struct gw_err *e);
 int gw_rt_link_delete(struct gw_nl *n, const char *name, struct gw_err *e);
 
 struct gw_veth_end {
@@ -45,7 +47,7 @@ struct gw_veth_end {
 	int netns_fd;       /* -1: the socket's own */
 };
 int gw_rt_veth(struct gw_nl *n, const struct gw_veth_end *a, const struct gw_veth_end *b, uint32_t mtu,
-	       struct gw_err *e);
+               struct gw_err *e);
 
 /* IPv6 without duplicate address detection: usable at once. No route comes with it. */
 int gw_rt_addr_add(struct gw_nl *n, int index, const struct gw_addr *a, struct gw_err *e);

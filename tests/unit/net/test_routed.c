@@ -21,11 +21,11 @@ static char made[300]; /* what prepare calls its namespace */
 static struct gw_pod pod;
 static struct gw_err e;
 
-#define OK(call) \
-	do { \
-		e = (struct gw_err){0}; \
-		if ((call) < 0) \
-			fail_msg("%s: %s", #call, e.text); \
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		e = (struct gw_err){0};                                                                                \
+		if ((call) < 0)                                                                                        \
+			fail_msg("%s: %s", #call, e.text);                                                             \
 	} while (0)
 
 static int setup(void **state)
@@ -81,8 +81,38 @@ static void a_prepared_pod_is_the_image_of_the_source(void **state)
 	prepare_on_b();
 	OK(gw_pod_inspect(made, &copy, &e));
 	assert_string_not_equal(copy.host_ifname, pod.host_ifname);
+	assert_memory_not_equal(copy.host_mac, pod.host_mac, sizeof(pod.host_mac)); /* dormant */
+	OK(m->activate(id, &pod, &e));
+	OK(gw_pod_inspect(made, &copy, &e));
 	memcpy(copy.host_ifname, pod.host_ifname, sizeof(copy.host_ifname));
 	assert_memory_equal(&copy, &pod, sizeof(pod));
+}
+
+/* Does a word from inside the prepared namespace reach the third host? */
+static bool is_heard(int family)
+{
+	gw_auto(fd) int ear = lab_socket("hC", family, SOCK_DGRAM, 0);
+	gw_auto(fd) int mouth = lab_socket(made, family, SOCK_DGRAM, 0);
+	const struct timeval patience = {.tv_usec = 200000};
+	socklen_t len;
+	char buf[8];
+	struct sockaddr *sa = lab_address(family, lab_host_ip[LAB_C][family == AF_INET6], 7999, &len);
+	assert_int_equal(bind(ear, sa, len), 0);
+	assert_int_equal(setsockopt(ear, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	assert_int_equal(sendto(mouth, "fin", 3, 0, sa, len), 3);
+	return recv(ear, buf, sizeof(buf), 0) == 3;
+}
+
+/* A stopped copy that is discarded has sockets that would say FIN or RST. */
+static void nothing_that_a_dormant_pod_sends_gets_out(void **state)
+{
+	(void)state;
+	prepare_on_b();
+	assert_false(is_heard(AF_INET));
+	assert_false(is_heard(AF_INET6));
+	OK(m->activate(id, &pod, &e));
+	assert_true(is_heard(AF_INET));
+	assert_true(is_heard(AF_INET6));
 }
 
 static void a_dormant_address_can_be_bound_to_at_once(void **state)
@@ -245,7 +275,8 @@ static void ready_stops_redirects_and_knows_the_neighbour(void **state)
 	assert_true(says(lab_sh_text("ip netns exec hA sysctl -n net.ipv4.conf.eth0.send_redirects"), "0"));
 	assert_true(says(lab_sh_text("ip netns exec hA sysctl -n net.ipv4.conf.all.send_redirects"), "0"));
 	const char *text = "";
-	for (int i = 0; i < 100 && !(says(text, "10.9.0.3 dev eth0 lladdr") && says(text, "fd09::3 dev eth0 lladdr")); i++) {
+	for (int i = 0; i < 100 && !(says(text, "10.9.0.3 dev eth0 lladdr") && says(text, "fd09::3 dev eth0 lladdr"));
+	     i++) {
 		(void)usleep(20000);
 		text = lab_sh_text("ip -n hA neigh");
 	}
@@ -445,30 +476,31 @@ static void a_pod_that_asks_for_everyone_gets_answers_at_once(void **state)
 static int tests(void)
 {
 	const struct CMUnitTest list[] = {
-		WITH_LAB(a_prepared_pod_is_dormant),
-		WITH_LAB(a_prepared_pod_is_the_image_of_the_source),
-		WITH_LAB(a_dormant_address_can_be_bound_to_at_once),
-		WITH_LAB(the_namespace_is_named_as_ip_netns_would),
-		WITH_LAB(after_the_turn_clients_everywhere_reach_the_destination),
-		WITH_LAB(the_first_packet_after_activate_asks_for_no_neighbour),
-		WITH_LAB(turning_back_gives_the_pod_back_to_the_source),
-		WITH_LAB(turning_twice_is_turning_once),
-		WITH_LAB(a_turn_without_an_address_for_each_family_turns_nothing),
-		WITH_LAB(a_turn_to_a_host_on_no_link_of_ours_fails_with_words),
-		WITH_LAB(ready_stops_redirects_and_knows_the_neighbour),
-		WITH_LAB(a_host_that_does_not_forward_is_refused),
-		WITH_LAB(preparing_twice_replaces_the_first),
-		WITH_LAB(an_address_that_lives_here_is_not_prepared_again),
-		WITH_LAB(a_failed_prepare_leaves_nothing),
-		WITH_LAB(discarding_the_destination_takes_all_away_and_may_be_repeated),
-		WITH_LAB(what_a_crash_left_half_made_is_taken_away),
-		WITH_LAB(discarding_the_source_keeps_its_namespace_and_takes_the_interface),
-		WITH_LAB(the_hosts_own_interface_is_never_taken),
-		WITH_LAB(ids_that_would_leave_the_folder_are_refused),
-		WITH_LAB(a_pod_goes_there_and_back_and_there_again),
-		WITH_LAB(what_was_set_up_for_forwarding_can_be_forgotten),
-		WITH_LAB(a_pod_that_is_back_is_not_forgotten),
-		WITH_LAB(a_pod_that_asks_for_everyone_gets_answers_at_once),
+	        WITH_LAB(a_prepared_pod_is_dormant),
+	        WITH_LAB(a_prepared_pod_is_the_image_of_the_source),
+	        WITH_LAB(nothing_that_a_dormant_pod_sends_gets_out),
+	        WITH_LAB(a_dormant_address_can_be_bound_to_at_once),
+	        WITH_LAB(the_namespace_is_named_as_ip_netns_would),
+	        WITH_LAB(after_the_turn_clients_everywhere_reach_the_destination),
+	        WITH_LAB(the_first_packet_after_activate_asks_for_no_neighbour),
+	        WITH_LAB(turning_back_gives_the_pod_back_to_the_source),
+	        WITH_LAB(turning_twice_is_turning_once),
+	        WITH_LAB(a_turn_without_an_address_for_each_family_turns_nothing),
+	        WITH_LAB(a_turn_to_a_host_on_no_link_of_ours_fails_with_words),
+	        WITH_LAB(ready_stops_redirects_and_knows_the_neighbour),
+	        WITH_LAB(a_host_that_does_not_forward_is_refused),
+	        WITH_LAB(preparing_twice_replaces_the_first),
+	        WITH_LAB(an_address_that_lives_here_is_not_prepared_again),
+	        WITH_LAB(a_failed_prepare_leaves_nothing),
+	        WITH_LAB(discarding_the_destination_takes_all_away_and_may_be_repeated),
+	        WITH_LAB(what_a_crash_left_half_made_is_taken_away),
+	        WITH_LAB(discarding_the_source_keeps_its_namespace_and_takes_the_interface),
+	        WITH_LAB(the_hosts_own_interface_is_never_taken),
+	        WITH_LAB(ids_that_would_leave_the_folder_are_refused),
+	        WITH_LAB(a_pod_goes_there_and_back_and_there_again),
+	        WITH_LAB(what_was_set_up_for_forwarding_can_be_forgotten),
+	        WITH_LAB(a_pod_that_is_back_is_not_forgotten),
+	        WITH_LAB(a_pod_that_asks_for_everyone_gets_answers_at_once),
 	};
 	return cmocka_run_group_tests_name("net/routed", list, NULL, NULL);
 }
