@@ -40,7 +40,8 @@ baseline_move() { # NAME FROM TO
 	t0=$(date +%s%N)
 	# shellcheck disable=SC2086
 	in_host "$from" runc --log /run/lab/runc.log checkpoint --tcp-established ${PLAIN_OPTIONS:-} --image-path /run/plain/img --work-path /run/plain/work "$n" || {
-		kill $rx 2>/dev/null
+		in_host "$to" pkill -x tcpcopy || true
+		wait $rx || true
 		in_host "$from" sh -c 'tail -n 3 /run/lab/runc.log; grep -a Error /run/plain/work/dump.log' >&2
 		return 1
 	}

@@ -17,9 +17,11 @@ tap_n=0 tap_plan= lab_ours= tap_failed=0
 started_containers=() started_loads=()
 
 finish() {
-	local rc=$? l c
+	local rc=$? c
 	trap - EXIT INT TERM
-	for l in ${started_loads[@]+"${started_loads[@]}"}; do kill "$l" 2>/dev/null; done
+	# Only what still runs as a child of ours: the number of one that ended may be someone else's by now.
+	# shellcheck disable=SC2046
+	kill $(jobs -pr) 2>/dev/null
 	for c in ${started_containers[@]+"${started_containers[@]}"}; do
 		[ ! -e "$STATE/pods/$c" ] || "$LAB_TOOL" rm "$c" >/dev/null 2>&1
 	done

@@ -85,13 +85,15 @@ cg_thaw() { # a frozen v1 process does not die of SIGKILL
 	done
 }
 cg_kill() { # [HOST]: end every process, wait until they are gone
-	local i pids
+	local i p pids
 	for i in $(seq 1 200); do
 		pids=$(cg_pids "$@" | grep -vx "$$" || true)
 		[ -n "$pids" ] || return 0
 		cg_thaw "$@"
-		# shellcheck disable=SC2086
-		kill -KILL $pids 2>/dev/null || true
+		for p in $pids; do
+			# Read again right before: a number that ended may be someone else's by now.
+			[ "$p" -gt 1 ] && grep -qs ":/$LAB/" "/proc/$p/cgroup" && kill -KILL "$p" 2>/dev/null || true
+		done
 		sleep 0.05
 	done
 	die "these processes of the lab do not die: $(echo $pids)"

@@ -2,11 +2,12 @@
 
 help_demo() {
 	cat <<'H'
-godwit-lab demo [--mib 1024] [--rate 5000] [--times 5] [--plain]
+godwit-lab demo [--mib 1024] [--rate 5000] [--times 5] [--plain] [--no-build]
 Two hosts, a redis of so many MiB on host-a, a client on host-c that writes RATE
 keys a second over one connection and checks every answer. The container moves
 to host-b and back, TIMES in all. At the end every key is read back.
-  --plain  lines instead of the live display (also when stdout is no terminal)
+  --no-build  take build/install as it is
+  --plain     lines instead of the live display (also when stdout is no terminal)
 Ctrl-C ends it and cleans everything up. It has a lab of its own and leaves one
 that is up alone.
 H
@@ -25,7 +26,7 @@ demo_end() {
 demo_sleep() { local i; for ((i = 0; i < $1 * 10; i++)); do sleep 0.1; done; }
 
 cmd_demo() {
-	local mib=1024 rate=5000 times=5 plain= n from=host-a to=host-b i
+	local mib=1024 rate=5000 times=5 plain= build= n from=host-a to=host-b i
 	while [ $# -gt 0 ]; do
 		case $1 in
 			--mib | --rate | --times)
@@ -34,6 +35,7 @@ cmd_demo() {
 				shift
 				;;
 			--plain) plain=--plain ;;
+			--no-build) build=--no-build ;;
 			-h | --help) help_demo; return ;;
 			*) usage_error "unknown argument \"$1\"" ;;
 		esac
@@ -46,7 +48,7 @@ cmd_demo() {
 	trap 'exit 130' INT TERM
 	demo_room "$mib"
 	say "making ready (the first time this installs a Debian 13 root and builds, a few minutes)"
-	"$TOP/tools/godwit-lab" up
+	"$TOP/tools/godwit-lab" up $build
 	need_up
 	[ -x "$BUILD/install/opt/godwit/bin/godwitd" ] || die "godwitd is not in $BUILD/install, so there is nothing to show"
 	say "filling redis with $mib MiB"

@@ -107,7 +107,7 @@ struct load {
 
 /* window.c: {"event":EVENT,"name":NAME,...} and a newline. idle_us: since the last answer. */
 void load_window_print(FILE *f, const struct load *l, const struct load_window *w, const char *event, const char *name,
-                       uint32_t retransmits);
+                       struct load_tcp tcp);
 
 /* conn.c: bytes out and in. */
 int load_connect(struct load *l, struct gw_err *e);

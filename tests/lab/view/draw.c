@@ -93,7 +93,6 @@ static void bar(double part, unsigned cells, char *out)
 static void inside(const struct view *v, const char *host, char l[3][300])
 {
 	char a[32];
-	char b[32];
 	char t[200];
 	const unsigned w = BOX - 4;
 	bool here = strcmp(v->home, host) == 0;
@@ -116,8 +115,7 @@ static void inside(const struct view *v, const char *host, char l[3][300])
 		bar(part, BAR, t);
 		(void)snprintf(l[0], 300, CYAN "%s" OFF, t);
 		view_size(v->bytes, a, sizeof a);
-		view_size(v->total_bytes, b, sizeof b);
-		(void)snprintf(t, sizeof t, "%s of %s", a, b);
+		(void)snprintf(t, sizeof t, "%s sent", a);
 		(void)snprintf(l[1], 300, "%-*s", (int)w, v->total_bytes > 0 ? t : "");
 		view_size(v->send_bps, a, sizeof a);
 		(void)snprintf(t, sizeof t, "round %u   %s/s", v->rounds, a);
