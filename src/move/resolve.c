@@ -261,6 +261,9 @@ static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 	bool have_pod = j->pod_json && gw_json_parse(j->pod_json, strlen(j->pod_json), "journal", &doc, &e) == 0 &&
 	                gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
 	if (!moved) {
+		/* Sealed or not: godwitd may have died anywhere. */
+		if (have_pod && gw_mover_routed.unseal(j->container, &pod, &e) < 0)
+			gw_warn("network not opened again", kv_str("mig", j->mig), kv_str("reason", e.text));
 		if (j->cpu_quota_path[0])
 			(void)gw_write_knob(j->cpu_quota_path, j->cpu_quota);
 		if (j->freezer_dir[0] && gw_freezer_thaw(j->freezer_dir, &e) < 0 && e.err != ENOENT)

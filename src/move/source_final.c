@@ -233,6 +233,14 @@ static int wait_restored(struct gw_source *s, struct gw_err *e)
 	return rc;
 }
 
+/* From the commit on packets must not reach the frozen copy whatever becomes
+ * of us: its kernel side would acknowledge them, and they would die with it. */
+static int seal(struct gw_source *s, struct gw_err *e)
+{
+	s->sealed = true;
+	return gw_mover_routed.seal(s->container->id, &s->pod, e);
+}
+
 /* From here on a failure is doubt: only the destination's word ends it. */
 static int commit(struct gw_source *s, struct gw_err *e)
 {
@@ -241,6 +249,8 @@ static int commit(struct gw_source *s, struct gw_err *e)
 	pthread_mutex_unlock(&s->lock);
 	if (!ok)
 		return gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled");
+	/* In this order: a guard that thaws while the journal says committing
+	 * would let the source run beside a copy that is asked to. */
 	gw_guard_phase(s->guard, GUARD_STAY);
 	int rc = gw_source_journal(s, e);
 	if (rc < 0) { /* nothing was said yet: still ours to undo */
@@ -306,8 +316,10 @@ int gw_source_handover(struct gw_source *s, struct gw_err *e)
 		rc = gw_fault("source-restored", e);
 	if (rc == 0) {
 		gw_progress_phase(s->progress, "Committing");
-		rc = commit(s, e);
+		rc = seal(s, e);
 	}
+	if (rc == 0)
+		rc = commit(s, e);
 	if (rc < 0 && s->cancelled && e->code[0] == 0)
 		rc = gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled");
 	return rc;
@@ -318,7 +330,9 @@ int gw_source_handover(struct gw_source *s, struct gw_err *e)
 void gw_source_undo(struct gw_source *s)
 {
 	struct gw_err e;
-	/* First of all the container runs again, then its packets come. */
+	/* First of all the container runs again, with its way out open, then its packets come. */
+	if (s->sealed && gw_mover_routed.unseal(s->container->id, &s->pod, &e) < 0)
+		gw_error("network not opened again", kv_str("mig", s->mig), kv_str("reason", e.text));
 	if (s->dump && gw_dump_abandon(s->dump, &e) < 0)
 		gw_error("thaw failed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	else if (!s->dump && s->container && s->frozen_us && gw_freezer_thaw(s->container->freezer_dir, &e) < 0)

@@ -50,6 +50,7 @@ struct gw_source {
 	uint64_t deadline_ms; /* 0: none */
 	uint64_t last_scan_us;
 	uint64_t precopy_from_us;
+	bool sealed;        /* its network was shut for the commit */
 	bool was_in_doubt;  /* the control connection is not to be trusted any more */
 	uint64_t frozen_us; /* when the freeze began */
 };

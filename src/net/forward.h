@@ -15,4 +15,4 @@
  * The table is nobody's and stays until gw_forward_forget, as the route does.
  * Any thread, the calling thread's namespace is the host's. */
 int gw_forward_allow(const struct gw_addr *a, const char *link, struct gw_err *e); /* replaces an earlier one */
-int gw_forward_forget(const struct gw_addr *a, struct gw_err *e);                 /* none is fine */
+int gw_forward_forget(const struct gw_addr *a, struct gw_err *e);                  /* none is fine */

@@ -15,7 +15,7 @@
  * The order that loses nothing:
  *   destination  prepare                                   before the freeze
  *   source       ready, gw_hold_new                        before the freeze
- *   source       gw_hold_shut, freeze
+ *   source       gw_hold_shut, freeze, seal
  *   destination  activate                                  at the commit
  *   source       turn, gw_hold_release_moved, kill, discard
  * activate before turn: between them the two hosts would otherwise send a
@@ -46,6 +46,13 @@ struct gw_mover {
 	 * tracking off what will be forwarded (net/forward.h). Changes no route;
 	 * may be repeated. "NoForwarding", "NoSharedLink". */
 	int (*ready)(const char *id, const struct gw_pod *p, const char *via_host, struct gw_err *e);
+	/* Source, frozen and held, before the commit is sent: nothing reaches the
+	 * pod's kernel side and nothing it sends is taken in, even when godwitd
+	 * dies and the hold with it. Otherwise a packet would be acknowledged by
+	 * the frozen copy and be lost with it. A few netlink messages. */
+	int (*seal)(const char *id, const struct gw_pod *p, struct gw_err *e);
+	/* Undo it; also when it was not sealed. */
+	int (*unseal)(const char *id, const struct gw_pod *p, struct gw_err *e);
 	/* Destination, at the commit: what the copy sends is taken in, and the
 	 * host's route to the pod points at the veth. A few netlink messages, no
 	 * program is started. Before it nothing that the copy's kernel side may

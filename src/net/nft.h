@@ -37,7 +37,7 @@ static inline void gw_end_nft(struct gw_nft *b)
 void gw_nft_table_new(struct gw_nft *b, const char *table, const char *comment, bool owned);
 void gw_nft_table_delete(struct gw_nft *b, const char *table);
 void gw_nft_chain_base(struct gw_nft *b, const char *table, const char *chain, const char *type, uint32_t hook,
-		       int32_t priority);
+                       int32_t priority);
 void gw_nft_chain_plain(struct gw_nft *b, const char *table, const char *chain);
 void gw_nft_chain_delete(struct gw_nft *b, const char *table, const char *chain);
 void gw_nft_rule_delete(struct gw_nft *b, const char *table, const char *chain, uint64_t handle);
@@ -65,4 +65,4 @@ void gw_nft_queue(struct gw_nft *b, uint16_t queue, bool xt);
 
 /* Handles of the rules made, in order, into out_handles (NULL: not wanted). */
 int gw_nft_commit(struct gw_nft *b, struct gw_nl *n, uint64_t *out_handles, size_t max, const char *what,
-		  struct gw_err *e);
+                  struct gw_err *e);

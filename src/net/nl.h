@@ -24,7 +24,7 @@ struct gw_nl_msg {
 	alignas(8) char buf[GW_NL_MSG_MAX];
 };
 
-int gw_nl_open(int bus, struct gw_nl *out, struct gw_err *e);              /* in the calling thread's namespace */
+int gw_nl_open(int bus, struct gw_nl *out, struct gw_err *e);                  /* in the calling thread's namespace */
 int gw_nl_open_in(int netns_fd, int bus, struct gw_nl *out, struct gw_err *e); /* in another one */
 static inline void gw_end_nl(struct gw_nl *n)
 {
@@ -45,19 +45,18 @@ int gw_nl_talk(struct gw_nl *n, struct nlmsghdr *req, struct gw_err *e, const ch
  * by a change is asked for again, so cb's data must stand being filled twice:
  * `reset` is called before each try (NULL: nothing to reset). */
 int gw_nl_ask(struct gw_nl *n, struct nlmsghdr *req, mnl_cb_t cb, void (*reset)(void *data), void *data,
-	      const char *what, struct gw_err *e);
+              const char *what, struct gw_err *e);
 
 /* The attributes behind `extra` bytes of family header, or inside a nest.
  * (libmnl's own loops don't compile under our warnings.) */
 static inline bool gw_nl_attr_ok(const struct nlattr *a, const void *end)
 {
-	return (const char *)end > (const char *)a &&
-	       mnl_attr_ok(a, (int)((const char *)end - (const char *)a));
+	return (const char *)end > (const char *)a && mnl_attr_ok(a, (int)((const char *)end - (const char *)a));
 }
-#define gw_nl_each(a, h, extra) \
-	for (struct nlattr *a = mnl_nlmsg_get_payload_offset((h), (extra)); \
+#define gw_nl_each(a, h, extra)                                                                                        \
+	for (struct nlattr *a = mnl_nlmsg_get_payload_offset((h), (extra));                                            \
 	     gw_nl_attr_ok(a, mnl_nlmsg_get_payload_tail(h)); a = mnl_attr_next(a))
-#define gw_nl_each_in(a, nest) \
-	for (struct nlattr *a = mnl_attr_get_payload(nest); \
-	     gw_nl_attr_ok(a, (const char *)mnl_attr_get_payload(nest) + mnl_attr_get_payload_len(nest)); \
+#define gw_nl_each_in(a, nest)                                                                                         \
+	for (struct nlattr *a = mnl_attr_get_payload(nest);                                                            \
+	     gw_nl_attr_ok(a, (const char *)mnl_attr_get_payload(nest) + mnl_attr_get_payload_len(nest));              \
 	     a = mnl_attr_next(a))

@@ -1,6 +1,6 @@
 #pragma once
-#include <netinet/in.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -53,5 +53,5 @@ struct gw_pod {
 int gw_pod_inspect(const char *netns_path, struct gw_pod *out, struct gw_err *e);
 void gw_pod_to_json(const struct gw_pod *p, yyjson_mut_doc *doc, yyjson_mut_val *obj);
 int gw_pod_from_json(yyjson_val *obj, struct gw_pod *out, struct gw_err *e); /* input of a peer: all checked */
-const char *gw_addr_text(const struct gw_addr *a, char *out, size_t size);  /* "10.88.0.5/32" */
-int gw_addr_parse(const char *text, struct gw_addr *out);                   /* -EINVAL */
+const char *gw_addr_text(const struct gw_addr *a, char *out, size_t size);   /* "10.88.0.5/32" */
+int gw_addr_parse(const char *text, struct gw_addr *out);                    /* -EINVAL */

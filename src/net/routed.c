@@ -54,19 +54,38 @@ static int route_to_link(struct gw_nl *n, const struct gw_pod *p, const char *li
 	return 0;
 }
 
-/* A stopped copy must not say a word: if it is discarded before the commit,
- * its sockets would send FIN or RST to clients that the source still serves.
- * So our end of the veth has another address than the one the container sends
- * to, until now. */
-static int open_way_out(struct gw_nl *n, const struct gw_pod *p, const char *link, struct gw_err *e)
+const uint8_t gw_routed_dormant_mac[6] = {0x02, 'g', 'w', 0, 0, 1};
+
+/* One veth's two directions: our end's address is the one the container sends
+ * to, and the neighbour entries are the container's own address; or neither. */
+static int link_speaks(struct gw_nl *n, const struct gw_pod *p, const char *link, bool yes, struct gw_err *e)
 {
 	struct gw_link l;
 	int rc = gw_rt_link(n, link, 0, &l, e);
 	if (rc == 0)
-		rc = gw_rt_link_mac(n, l.index, p->host_mac, e);
+		rc = gw_rt_link_mac(n, l.index, yes ? p->host_mac : gw_routed_dormant_mac, e);
 	for (unsigned i = 0; rc == 0 && i < p->naddrs; i++)
-		rc = gw_rt_neigh_permanent(n, l.index, &p->addrs[i], p->mac, e);
-	return rc < 0 ? gw_wrap(e, "open the way out of %s", link) : 0;
+		rc = gw_rt_neigh_permanent(n, l.index, &p->addrs[i], yes ? p->mac : gw_routed_dormant_mac, e);
+	return rc < 0 ? gw_wrap(e, "%s interface %s", yes ? "open" : "seal", link) : 0;
+}
+
+static int seal_or_not(const struct gw_pod *p, bool seal, struct gw_err *e)
+{
+	gw_auto(nl) struct gw_nl n = {0};
+	int rc = gw_nl_open(NETLINK_ROUTE, &n, e);
+	return rc < 0 ? rc : link_speaks(&n, p, p->host_ifname, !seal, e);
+}
+
+static int seal(const char *id, const struct gw_pod *p, struct gw_err *e)
+{
+	int rc = seal_or_not(p, true, e);
+	return rc < 0 ? gw_wrap(e, "seal %s", id) : 0;
+}
+
+static int unseal(const char *id, const struct gw_pod *p, struct gw_err *e)
+{
+	int rc = seal_or_not(p, false, e);
+	return rc < 0 ? gw_wrap(e, "unseal %s", id) : 0;
 }
 
 static int activate(const char *id, const struct gw_pod *p, struct gw_err *e)
@@ -77,7 +96,10 @@ static int activate(const char *id, const struct gw_pod *p, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_nl_open(NETLINK_ROUTE, &n, e);
 	if (rc == 0)
-		rc = open_way_out(&n, p, names.link, e);
+		/* A stopped copy must not say a word: discarded before the commit,
+		 * its sockets would send FIN or RST to clients that the source
+		 * still serves. So prepare left the link without its voice. */
+		rc = link_speaks(&n, p, names.link, true, e);
 	if (rc == 0)
 		rc = route_to_link(&n, p, names.link, e);
 	return rc < 0 ? gw_wrap(e, "activate %s", id) : 0;
@@ -247,6 +269,8 @@ const struct gw_mover gw_mover_routed = {
         .name = "routed",
         .prepare = gw_routed_prepare,
         .ready = ready,
+        .seal = seal,
+        .unseal = unseal,
         .activate = activate,
         .turn = turn,
         .turn_back = turn_back,

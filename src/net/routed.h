@@ -12,6 +12,9 @@ struct gw_routed_names {
 	char netns[GW_ROUTED_ID_MAX + 32];
 };
 
+/* Of a link whose traffic is to be ignored: locally administered, never on a wire. */
+extern const uint8_t gw_routed_dormant_mac[6];
+
 /* The id comes from a user or a peer: checked here, before any path is made of it. */
 int gw_routed_names(const char *id, struct gw_routed_names *out, struct gw_err *e);
 

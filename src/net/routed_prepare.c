@@ -185,9 +185,6 @@ static int fill_host(struct gw_nl *n, const struct gw_pod *p, const char *link, 
 	return rc;
 }
 
-/* Locally administered; never on a wire. */
-static const uint8_t dormant_mac[6] = {0x02, 'g', 'w', 0, 0, 1};
-
 /* The kernel makes an IPv6 address usable, and a carrier known, in a work
  * queue: without this wait a packet a millisecond later may be dropped. */
 static int wait_usable(struct gw_nl *in, struct gw_nl *host, const struct gw_pod *p, const char *link, struct gw_err *e)
@@ -229,7 +226,7 @@ static int build(const struct gw_routed_names *names, const struct gw_pod *p, st
 		return rc;
 	/* Not the address the container sends to: until `activate` gives it that
 	 * one, nothing that comes out of the namespace is taken in. */
-	const struct gw_veth_end ours = {.name = names->link, .mac = dormant_mac, .netns_fd = -1};
+	const struct gw_veth_end ours = {.name = names->link, .mac = gw_routed_dormant_mac, .netns_fd = -1};
 	const struct gw_veth_end theirs = {.name = p->ifname, .mac = p->mac, .netns_fd = fd};
 	rc = gw_rt_veth(host, &ours, &theirs, p->mtu, e);
 	/* Our end first: an interface whose peer is down has no carrier, and loses its routes. */

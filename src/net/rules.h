@@ -28,7 +28,7 @@ struct gw_rules;
 enum { GW_RULES_HOOK_PRIORITY = -90 };
 
 int gw_rules_add(const char *id, const struct gw_pod *p, uint16_t queue_in, uint16_t queue_out, struct gw_rules **out,
-		 struct gw_err *e);
+                 struct gw_err *e);
 /* Frees r too, also when the kernel refuses. */
 int gw_rules_remove(struct gw_rules *r, struct gw_err *e);
 int gw_rules_sweep(struct gw_err *e);
