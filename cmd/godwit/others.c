@@ -68,8 +68,9 @@ static void show_reasons(yyjson_val *r)
 	             gw_json_str(r, "to", ""));
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(r, "reasons"));
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
-		(void)printf("  %s %s: %s\n      way out: %s\n", gw_json_bool(v, "warning", false) ? "note " : "BLOCKS",
-		             gw_json_str(v, "code", ""), gw_json_str(v, "text", ""), gw_json_str(v, "way_out", ""));
+		(void)printf("  %s %s: %s\n      way out: %s\n",
+		             gw_json_bool(v, "is_warning", false) ? "note " : "BLOCKS", gw_json_str(v, "code", ""),
+		             gw_json_str(v, "text", ""), gw_json_str(v, "way_out", ""));
 }
 
 int verb_check(int argc, char **argv)

@@ -22,6 +22,7 @@ struct gw_reason {
 	char text[300];    /* this case: which process, which file */
 	char way_out[300]; /* what to do about it */
 	bool is_warning;   /* moves all the same, but slower or with a difference */
+	uint32_t more;     /* further cases of this code that were left out */
 };
 
 struct gw_reasons {
@@ -29,7 +30,15 @@ struct gw_reasons {
 	struct gw_reason r[GW_REASONS_MAX];
 };
 
-bool gw_reasons_blocked(const struct gw_reasons *rs); /* any that is no warning */
+/* Add a case of a row of the table. Past three of a code only `more` grows;
+ * bytes that are not printable UTF-8 become '?' (paths and process names are
+ * the container's to choose). */
+[[gnu::format(printf, 3, 4)]]
+void gw_reasons_add(struct gw_reasons *rs, const char *code, const char *fmt, ...);
+/* An error of another layer with a code of the table. false: not of that kind. */
+bool gw_reasons_add_err(struct gw_reasons *rs, const struct gw_err *e);
+void gw_reasons_merge(struct gw_reasons *into, const struct gw_reasons *from); /* without what is there already */
+bool gw_reasons_blocked(const struct gw_reasons *rs);                          /* any that is no warning */
 void gw_reasons_to_json(const struct gw_reasons *rs, yyjson_mut_doc *doc, yyjson_mut_val *arr);
 int gw_reasons_from_json(yyjson_val *arr, struct gw_reasons *out, struct gw_err *e);
 
@@ -38,8 +47,8 @@ struct gw_facts {
 	char host[128];
 	char kernel[128];
 	char arch[16];
-	int criu_version;  /* major * 10000 + minor * 100 + sub, 0: none */
-	int runc_version;  /* the same, 0: none */
+	int criu_version; /* major * 10000 + minor * 100 + sub, 0: none */
+	int runc_version; /* the same, 0: none */
 	bool criu_lazy_pages;
 	bool userfaultfd;
 	bool track_uffd, track_soft_dirty; /* as a source */
@@ -55,15 +64,22 @@ void gw_facts_done(struct gw_facts *f);
 void gw_facts_to_json(const struct gw_facts *f, yyjson_mut_doc *doc, yyjson_mut_val *obj);
 int gw_facts_from_json(yyjson_val *obj, struct gw_facts *out, struct gw_err *e); /* a peer's: all checked */
 
-/* The source's own view plus the comparison of both hosts. */
+/* The source's own view plus the comparison of both hosts; there NULL: only
+ * the former. Waits some 20 ms when it has to look twice (a connection not
+ * yet accepted, a task in the kernel). */
 int gw_check(const struct gw_container *c, const struct gw_facts *here, const struct gw_facts *there,
-	     struct gw_reasons *out, struct gw_err *e);
+             struct gw_reasons *out, struct gw_err *e);
+/* Memory the destination will need for it: anonymous and shared pages. */
+int gw_check_memory(const struct gw_container *c, uint64_t *out_bytes, struct gw_err *e);
+
 /* The destination's view of a container that wants to come: rootfs and bind
- * sources exist, no container of that name, room. config_json: its bundle's. */
+ * sources exist, no container of that name, room. config_json: its bundle's;
+ * a root.path relative to the bundle can't be looked for and is passed over. */
 int gw_check_arrival(const char *id, const char *runc_root, const char *config_json, uint64_t rss_bytes,
-		     struct gw_reasons *out, struct gw_err *e);
+                     struct gw_reasons *out, struct gw_err *e);
 
 struct gw_reason_row {
+	const char *group; /* a heading of docs/limits.md */
 	const char *code, *what, *way_out;
 	bool is_warning;
 };

@@ -48,7 +48,7 @@ int gw_check_answer(struct gw_daemon *d, struct gw_conn *c, yyjson_val *msg, str
 }
 
 int gw_check_both(struct gw_daemon *d, struct gw_conn *ctl, const struct gw_container *c, uint64_t memory_bytes,
-		  struct gw_reasons *out, struct gw_err *e)
+                  struct gw_reasons *out, struct gw_err *e)
 {
 	struct gw_msg m = gw_msg_new("check");
 	yyjson_mut_obj_add_str(m.doc, m.root, "container", c->id);
@@ -71,7 +71,7 @@ int gw_check_both(struct gw_daemon *d, struct gw_conn *ctl, const struct gw_cont
 		rc = gw_reasons_from_json(yyjson_obj_get(o, "reasons"), &theirs, e);
 	if (rc == 0)
 		rc = gw_check(c, &here, &there, out, e);
-	for (size_t i = 0; rc == 0 && i < theirs.n && out->n < GW_REASONS_MAX; i++)
-		out->r[out->n++] = theirs.r[i];
+	if (rc == 0)
+		gw_reasons_merge(out, &theirs);
 	return rc;
 }

@@ -16,11 +16,11 @@ struct gw_dest {
 	struct gw_dest *next;
 	struct gw_daemon *d;
 	char mig[40];
-	char peer[128];          /* the source's certificate name */
-	char peer_instance[40];  /* its STATE/instance when it began (resolve.c) */
+	char peer[128];         /* the source's certificate name */
+	char peer_instance[40]; /* its STATE/instance when it began (resolve.c) */
 	char container[256];
-	char dir[PATH_MAX];      /* STATE/mig/MIG: images, work, sockets */
-	char bundle[PATH_MAX];   /* STATE/bundles/CONTAINER */
+	char dir[PATH_MAX];    /* STATE/mig/MIG: images, work, sockets */
+	char bundle[PATH_MAX]; /* STATE/bundles/CONTAINER */
 	char netns[PATH_MAX];
 	char commit_file[PATH_MAX];
 	struct gw_progress *progress;
@@ -28,8 +28,8 @@ struct gw_dest {
 	pthread_cond_t data_idle;
 	unsigned data_active;
 	struct gw_conn *data[16];
-	struct gw_conn *ctl;     /* borrowed while the conversation lasts */
-	int wake_fd;             /* eventfd: a decision was made elsewhere */
+	struct gw_conn *ctl; /* borrowed while the conversation lasts */
+	int wake_fd;         /* eventfd: a decision was made elsewhere */
 	enum gw_dest_state state;
 	struct gw_journal journal;
 	struct gw_store *store;
@@ -46,7 +46,7 @@ struct gw_dest {
 int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* dest_prepare.c */
 int gw_dest_arm(struct gw_dest *s, struct gw_err *e);
 int gw_dest_image(struct gw_dest *s, const struct gw_frame *f, struct gw_err *e);
-void gw_dest_discard(struct gw_dest *s); /* everything that was made for it goes */
+void gw_dest_discard(struct gw_dest *s);                 /* everything that was made for it goes */
 int gw_dest_commit(struct gw_dest *s, struct gw_err *e); /* the commit point; caller holds no lock */
 void gw_dest_abort(struct gw_dest *s);
 void gw_resolve_dest(struct gw_dest *s); /* resolve.c: prepared without a word: ask until decided */
