@@ -107,7 +107,8 @@ static void the_real_tar_reads_our_image(void **state)
 	char cmd[300];
 	fill(d->from_fd);
 	assert_int_equal(gwc_pack(d->from_fd, d->image_fd), 0);
-	snprintf(cmd, sizeof(cmd), "tar --extract --gzip --no-unquote --no-wildcards --directory %s < %s", d->to, d->image);
+	snprintf(cmd, sizeof(cmd), "tar --extract --gzip --no-unquote --no-wildcards --directory %s < %s", d->to,
+	         d->image);
 	assert_int_equal(system(cmd), 0);
 	assert_all_same(d);
 }
@@ -159,9 +160,12 @@ static void a_truncated_image_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(what_is_packed_is_unpacked_the_same), T(the_real_tar_reads_our_image),
-		T(an_image_of_the_real_tar_is_left_to_the_real_tar), T(a_hard_link_is_left_to_the_real_tar),
-		T(a_socket_is_left_to_the_real_tar), T(a_truncated_image_is_refused),
+	        T(what_is_packed_is_unpacked_the_same),
+	        T(the_real_tar_reads_our_image),
+	        T(an_image_of_the_real_tar_is_left_to_the_real_tar),
+	        T(a_hard_link_is_left_to_the_real_tar),
+	        T(a_socket_is_left_to_the_real_tar),
+	        T(a_truncated_image_is_refused),
 	};
 	return cmocka_run_group_tests_name("preload/tmpfs", tests, NULL, NULL);
 }
