@@ -15,6 +15,9 @@ baseline_prepare() { # NAME FROM TO
 	in_host "$to" sh -c "cat >/var/lib/lab/$n/config.json" <"$ST/bundles/$n.json"
 	in_host "$to" sh -c 'rm -rf /run/plain; mkdir -p /run/plain/img /run/plain/work'
 	in_host "$to" pkill -x tcpcopy || true # one of a move that failed
+	# A container that godwit brought here names a file of options for CRIU (no network
+	# lock) that runc would hand on: plain means without.
+	in_host "$2" sh -c "f=\$(runc state $n | sed -n 's/.*\"bundle\": \"\(.*\)\".*/\1/p')/criu.conf; [ ! -e \$f ] || : >\$f"
 	in_host "$2" sh -c 'rm -rf /run/plain; mkdir -p /run/plain/img /run/plain/work'
 }
 

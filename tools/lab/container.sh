@@ -179,8 +179,16 @@ start_container() { # HOST NAME SECCOMP TMP ARGS...
 	write_config "/run/netns/$n" "$seccomp" "$tmp" "$n" "$@" >"$ST/bundles/$n.json"
 	in_host "$h" sh -c "cat > /var/lib/lab/$n/config.json" <"$ST/bundles/$n.json"
 	# runc's own words are wanted, but the container must not inherit the log as its stderr.
-	in_host "$h" sh -c "cd /var/lib/lab/$n && runc --log /run/lab/runc.log run -d --pid-file /var/lib/lab/$n/pid $n </dev/null >/dev/null 2>&1" ||
-		{ in_host "$h" tail -n 3 /run/lab/runc.log >&2; return 1; }
+	local try
+	for try in 1 2 3; do
+		in_host "$h" sh -c ": >/run/lab/runc.log; cd /var/lib/lab/$n && runc --log /run/lab/runc.log run -d --pid-file /var/lib/lab/$n/pid $n </dev/null >/dev/null 2>&1" && return 0
+		# runc 1.1 copies itself into a sealed memfd; sealing fails now and then while
+		# the kernel still holds a page of the copy.
+		in_host "$h" grep -q 'cloned binary: Device or resource busy' /run/lab/runc.log || break
+		in_host "$h" sh -c "[ ! -e /run/runc/$n ] || runc --log /run/lab/runc.log delete -f $n"
+	done
+	in_host "$h" tail -n 3 /run/lab/runc.log >&2
+	return 1
 }
 
 redis_cli() { local n=$1 p=$2; shift 2; in_host $CLIENT_HOST redis-cli -h "$(pod_ip "$(pod_index "$n")")" -p "$p" "$@"; }

@@ -65,7 +65,7 @@ void load_window_print(FILE *f, const struct load *l, const struct load_window *
 	        ",\"rate\":%.0f,\"p50_us\":%" PRIu64 ",\"p99_us\":%" PRIu64 ",\"wait_max_us\":%" PRIu64
 	        ",\"wait_sent_us\":%" PRIu64 ",\"due_max_us\":%" PRIu64 ",\"gap_max_us\":%" PRIu64
 	        ",\"gap_from_us\":%" PRIu64 ",\"inflight\":%" PRIu32 ",\"idle_us\":%" PRIu64 ",\"retransmits\":%" PRIu32
-	        "}\n",
+	        ",\"probes\":%" PRIu64 ",\"timeouts\":%" PRIu64 "}\n",
 	        event, name, w->from_us, now, w->answers, s > 0 ? (double)w->answers / s : 0,
 	        load_window_quantile(w, 0.5), load_window_quantile(w, 0.99), w->wait_us_max, w->wait_sent_us,
 	        w->due_us_max, w->gap_us_max, w->gap_from_us, l->inflight, now - l->last_answer_us,
