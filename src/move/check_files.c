@@ -115,6 +115,10 @@ static void look_pidfd(struct fd_look *f)
 
 static void look_anon(struct fd_look *f, const char *name)
 {
+	const char *counting = !strcmp(name, "[eventfd]") ? gw_look_field(info_of(f), "eventfd-semaphore:") : NULL;
+	if (counting && atoi(counting)) /* CRIU 4.2 restores it as a plain counter */
+		gw_reasons_add(f->l->out, "EventfdSemaphore", "%s has an eventfd made with EFD_SEMAPHORE (fd %d)",
+		               f->who, f->fd);
 	static const char *const fine[] = {"[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]"};
 	for (size_t i = 0; i < gw_countof(fine); i++)
 		if (!strcmp(name, fine[i]))

@@ -36,7 +36,8 @@ struct gw_look_sock {
 	size_t proc; /* index of a process that holds it */
 	int fd;
 	enum gw_look_kind { GW_SK_INET, GW_SK_UNIX, GW_SK_NETLINK } kind;
-	bool found; /* in a table of the container's network namespace */
+	uint64_t unread; /* UDP: bytes that waited at the first look */
+	bool found;      /* in a table of the container's network namespace */
 };
 
 struct gw_look_tty {

@@ -1,6 +1,7 @@
 /* check_proc: the container's processes: which belong to its tree, and what
  * state, tracer or namespace of one is in the way. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,7 +12,7 @@
 #include "ckpt/freezer.h"
 #include "move/check_look.h"
 
-enum { LOOKS_AGAIN = 4, LOOK_AGAIN_US = 5000 };
+enum { LOOKS_AGAIN = 4, LOOK_AGAIN_US = 5000, EXIT_TAKES_US = 5000 };
 
 static struct gw_look_proc *proc_of(const struct gw_look *l, pid_t pid)
 {
@@ -213,6 +214,21 @@ static void look_ns(struct gw_look *l, struct gw_look_proc *p)
 	}
 }
 
+/* A process that exits is moved to the root cgroup before it is a zombie: one
+ * of those is gone, or shows as one, a moment later. */
+static bool is_outside_still(const struct gw_look *l, const struct gw_look_proc *p)
+{
+	char dir[PATH_MAX];
+	if (p->is_zombie)
+		return false;
+	gw_sleep_us(EXIT_TAKES_US);
+	gw_auto(mem) char *stat = gw_look_text("/proc/%d/stat", p->pid);
+	const char *state = stat ? strrchr(stat, ')') : NULL;
+	if (!state || state[1] == 0 || state[2] == 'Z' || state[2] == 'X')
+		return false;
+	return gw_freezer_of(p->pid, dir, sizeof(dir), NULL) == 0 && strcmp(dir, l->c->freezer_dir) != 0;
+}
+
 static int look_proc(struct gw_look *l, struct gw_look_proc *p, const char *status)
 {
 	long session = -1;
@@ -222,7 +238,7 @@ static int look_proc(struct gw_look *l, struct gw_look_proc *p, const char *stat
 		gw_reasons_add(l->out, "ExecSession", "%s was started from outside and stays behind", p->who);
 		return 0;
 	}
-	if (!p->in_cgroup)
+	if (!p->in_cgroup && is_outside_still(l, p))
 		gw_reasons_add(l->out, "ProcessOutsideCgroup", "%s (on this host %d) is not in %s", p->who, p->pid,
 		               l->c->freezer_dir);
 	if (levels(status, "NSsid:", &session) > 1 && session == 0)

@@ -299,8 +299,15 @@ static void on_inet(struct gw_look *l, struct gw_look_sock *s, const struct row 
 
 static void on_plain(struct gw_look *l, struct gw_look_sock *s, const struct row *r, bool last)
 {
-	(void)l, (void)r, (void)last;
 	s->found = true;
+	/* The same bytes at both looks: nobody reads. A busy server's queue is another one each time. */
+	if (last && r->waiting && r->waiting == s->unread)
+		gw_reasons_add(l->out, "UnreadDatagrams", "%s leaves %lu bytes of datagrams unread (fd %d)",
+		               l->procs[s->proc].who, r->waiting, s->fd);
+	if (r->waiting && !last) {
+		s->unread = r->waiting;
+		l->look_again = true;
+	}
 }
 
 static void on_netlink(struct gw_look *l, struct gw_look_sock *s, const struct row *r, bool last)
@@ -336,6 +343,8 @@ static void look_inet(struct gw_look *l, int netns)
 		each_row(l, "tcp", parse_ip, on_inet, k == LOOKS);
 		each_row(l, "tcp6", parse_ip, on_inet, k == LOOKS);
 		each_row(l, "netlink", parse_netlink, on_netlink, k == LOOKS);
+		for (size_t i = 0; k == 1 && i < gw_countof(plain); i++)
+			each_row(l, plain[i], parse_ip, on_plain, false);
 		if (!l->look_again)
 			break;
 		gw_sleep_us(LOOK_AGAIN_US);

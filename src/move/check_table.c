@@ -78,6 +78,8 @@ const struct gw_reason_row gw_reason_table[] = {
             "whole file system.",
             "Watch a directory on a volume or tmpfs, or let the program poll (.NET: DOTNET_USE_POLLING_FILE_WATCHER=1; "
             "tail: --disable-inotify)."),
+        ROW("EventfdSemaphore", "An eventfd counts down by one at each read (EFD_SEMAPHORE); CRIU loses that flag.",
+            "Use a plain eventfd or a semaphore in shared memory."),
         ROW("PacketPipe", "A pipe is in packet mode (O_DIRECT).", "Use a unix socket of type seqpacket instead."),
         WARN("FileWatchEvents",
              "A fanotify group is in use: events queued in it at the moment of the freeze are dropped.",
@@ -105,6 +107,8 @@ const struct gw_reason_row gw_reason_table[] = {
             "pod."),
         ROW("PendingConnections", "A server does not accept connections that wait in its queue; CRIU cannot save them.",
             "Try again when it accepts; a listener that nobody serves should be closed."),
+        ROW("UnreadDatagrams", "Datagrams wait on a UDP socket and are not read; CRIU does not save them.",
+            "Try again when the program reads; close a socket that nobody reads."),
         ROW("NetlinkSocket",
             "A netlink socket has unread messages, or listens to groups without an address of its own.",
             "Let the program read its messages; try again."),

@@ -2,7 +2,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
+#include "base/trim.h"
 #include "move/dest_priv.h"
 #include "move/msg.h"
 
@@ -423,5 +423,5 @@ void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 		pthread_mutex_unlock(&d->lock);
 	}
 	session_free(s);
-	(void)malloc_trim(0);
+	gw_trim();
 }

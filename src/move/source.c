@@ -1,7 +1,6 @@
 /* source: the life of one outgoing migration, and the calls from outside. */
 #include <assert.h>
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
+#include "base/trim.h"
 #include "move/check.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
@@ -21,7 +21,7 @@ enum { WANT_FREEZE_US = 0, MAX_FREEZE_US = 1000000, ROUNDS_MAX = 30 };
 void gw_move_defaults(struct gw_move_opts *o)
 {
 	*o = (struct gw_move_opts){
-		.want_freeze_us = WANT_FREEZE_US, .max_freeze_us = MAX_FREEZE_US, .rounds_max = ROUNDS_MAX};
+	        .want_freeze_us = WANT_FREEZE_US, .max_freeze_us = MAX_FREEZE_US, .rounds_max = ROUNDS_MAX};
 }
 
 int gw_source_journal(struct gw_source *s, struct gw_err *e)
@@ -111,19 +111,20 @@ static void *source_main(void *arg)
 		struct gw_facts_of_run r;
 		uint64_t v = 0;
 		gw_progress_get(s->progress, &v, 0, &r);
-		gw_info("migration done", kv_str("mig", s->mig), kv_str("container", s->o.container), kv_str("to", s->o.to),
-			kv_f64("freeze_ms", (double)r.freeze_us / 1000.0), kv_u64("rounds", r.rounds), kv_u64("bytes", r.bytes));
+		gw_info("migration done", kv_str("mig", s->mig), kv_str("container", s->o.container),
+		        kv_str("to", s->o.to), kv_f64("freeze_ms", (double)r.freeze_us / 1000.0),
+		        kv_u64("rounds", r.rounds), kv_u64("bytes", r.bytes));
 		gw_progress_end(s->progress, "Done", NULL);
 	} else {
 		gw_source_undo(s);
 		gw_journal_remove(s->d->cfg.state_dir, s->mig);
-		gw_warn("migration failed", kv_str("mig", s->mig), kv_str("container", s->o.container), kv_str("to", s->o.to),
-			kv_str("code", e.code), kv_str("reason", e.text));
+		gw_warn("migration failed", kv_str("mig", s->mig), kv_str("container", s->o.container),
+		        kv_str("to", s->o.to), kv_str("code", e.code), kv_str("reason", e.text));
 		gw_progress_end(s->progress, s->cancelled ? "Cancelled" : "Failed", &e);
 	}
 	list_remove(s);
 	source_free(s);
-	(void)malloc_trim(0);
+	gw_trim();
 	return NULL;
 }
 
@@ -151,8 +152,8 @@ static bool is_moving(struct gw_daemon *d, const char *container)
 int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e)
 {
 	if (is_moving(d, o->container))
-		return gw_fail_code(e, GW_RETRY, "AlreadyMoving", "container %s is being migrated already (see: godwit status)",
-				    o->container);
+		return gw_fail_code(e, GW_RETRY, "AlreadyMoving",
+		                    "container %s is being migrated already (see: godwit status)", o->container);
 	if (!strcmp(o->to, d->cfg.name))
 		return gw_fail_code(e, GW_INPUT, "SameHost", "%s is this host: choose another one with --to", o->to);
 	struct gw_source *s = calloc(1, sizeof(*s));
@@ -230,15 +231,16 @@ int gw_source_cancel(struct gw_daemon *d, const char *mig, struct gw_err *e)
 	}
 	pthread_mutex_unlock(&d->lock);
 	if (rc == -ENOENT)
-		return gw_fail_code(e, GW_INPUT, "NoSuchMigration", "no migration %s is running here (see: godwit status)", mig);
+		return gw_fail_code(e, GW_INPUT, "NoSuchMigration",
+		                    "no migration %s is running here (see: godwit status)", mig);
 	if (rc == -EBUSY)
-		return gw_fail_code(e, GW_RETRY, "TooLate", "migration %s has been committed: it cannot be undone, only done back",
-				    mig);
+		return gw_fail_code(e, GW_RETRY, "TooLate",
+		                    "migration %s has been committed: it cannot be undone, only done back", mig);
 	return 0;
 }
 
 int gw_source_check(struct gw_daemon *d, const struct gw_move_opts *o, yyjson_mut_doc *doc, yyjson_mut_val *obj,
-		    struct gw_err *e)
+                    struct gw_err *e)
 {
 	struct gw_source s = {.d = d, .o = *o, .cancel_fd = -1};
 	struct gw_reasons rs = {.n = 0};
