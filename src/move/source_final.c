@@ -29,6 +29,7 @@ enum {
 	DELETE_TIMEOUT_MS = 20000,
 	IMAGE_PIECE = 512 * 1024,
 	ROUNDS_ARMED = 2,
+	BURIAL_AFTER_US = 300000,
 };
 
 static void step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
@@ -391,6 +392,9 @@ void gw_source_moved(struct gw_source *s)
 	gw_progress_done(s->progress);
 	if (!s->was_in_doubt)
 		learn_fixed(s);
+	/* Freeing its memory is work for a core and can wait: clients are
+	 * catching up now, here too when they are on this host. */
+	gw_sleep_us(BURIAL_AFTER_US);
 	gw_tracker_free(gw_take(s->tracker));
 	if (gw_dump_kill(s->dump, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
