@@ -177,9 +177,9 @@ static int dump(struct gw_nl *n, uint16_t type, int family, mnl_cb_t cb, void (*
 	return gw_nl_ask(n, h, cb, reset, g, what, e);
 }
 
-/* The one interface that is up. Tunnels that the kernel puts into every
+/* The one interface that is up, or up and of that name. Tunnels that the kernel puts into every
  * namespace (tunl0, sit0, ...) are down and don't count. */
-static int only_link(struct gw_nl *n, struct gw_link *out, struct gw_err *e)
+static int only_link(struct gw_nl *n, const char *ifname, struct gw_link *out, struct gw_err *e)
 {
 	gw_auto(mem) struct gw_link *l = calloc(POD_LINKS_MAX, sizeof(*l));
 	size_t total = 0;
@@ -189,9 +189,11 @@ static int only_link(struct gw_nl *n, struct gw_link *out, struct gw_err *e)
 	if (rc < 0)
 		return rc;
 	const struct gw_link *one = NULL;
-	bool many = total > POD_LINKS_MAX;
+	bool many = total > POD_LINKS_MAX && !ifname;
 	for (size_t i = 0; i < total && i < POD_LINKS_MAX; i++) {
 		if (l[i].type == ARPHRD_LOOPBACK || !(l[i].flags & IFF_UP))
+			continue;
+		if (ifname && strcmp(l[i].name, ifname) != 0)
 			continue;
 		many |= one != NULL;
 		one = &l[i];
@@ -259,10 +261,11 @@ static int refuse(const struct gather *g, struct gw_err *e)
 	return 0;
 }
 
-static int inspect(struct gw_nl *in, struct gw_nl *host, int netns_fd, struct gw_pod *p, struct gw_err *e)
+static int inspect(struct gw_nl *in, struct gw_nl *host, int netns_fd, const char *ifname, struct gw_pod *p,
+		   struct gw_err *e)
 {
 	struct gw_link l;
-	int rc = only_link(in, &l, e);
+	int rc = only_link(in, ifname, &l, e);
 	if (rc < 0)
 		return rc;
 	memcpy(p->ifname, l.name, sizeof(p->ifname));
@@ -283,6 +286,11 @@ static int inspect(struct gw_nl *in, struct gw_nl *host, int netns_fd, struct gw
 
 int gw_pod_inspect(const char *netns_path, struct gw_pod *out, struct gw_err *e)
 {
+	return gw_pod_inspect_link(netns_path, NULL, out, e);
+}
+
+int gw_pod_inspect_link(const char *netns_path, const char *ifname, struct gw_pod *out, struct gw_err *e)
+{
 	gw_auto(fd) int fd = -1;
 	gw_auto(nl) struct gw_nl in = {0};
 	gw_auto(nl) struct gw_nl host = {0};
@@ -302,7 +310,7 @@ int gw_pod_inspect(const char *netns_path, struct gw_pod *out, struct gw_err *e)
 	if (rc < 0)
 		return rc;
 	struct gw_pod p = {0};
-	rc = inspect(&in, &host, fd, &p, e);
+	rc = inspect(&in, &host, fd, ifname, &p, e);
 	if (rc == 0)
 		*out = p;
 	return rc;

@@ -51,6 +51,8 @@ struct gw_pod {
  *   OddRoute        a route of several next hops, or through another family
  * Calling thread's namespace: the host's. Takes about a millisecond. */
 int gw_pod_inspect(const char *netns_path, struct gw_pod *out, struct gw_err *e);
+/* The same for the interface of that name, whatever others there are. */
+int gw_pod_inspect_link(const char *netns_path, const char *ifname, struct gw_pod *out, struct gw_err *e);
 void gw_pod_to_json(const struct gw_pod *p, yyjson_mut_doc *doc, yyjson_mut_val *obj);
 int gw_pod_from_json(yyjson_val *obj, struct gw_pod *out, struct gw_err *e); /* input of a peer: all checked */
 const char *gw_addr_text(const struct gw_addr *a, char *out, size_t size);   /* "10.88.0.5/32" */

@@ -211,13 +211,12 @@ static int wait_usable(struct gw_nl *in, struct gw_nl *host, const struct gw_pod
 	}
 }
 
-static int build(const struct gw_routed_names *names, const struct gw_pod *p, struct gw_nl *host, struct gw_err *e)
+static int build(const struct gw_routed_names *names, const struct gw_pod *p, const char *netns, struct gw_nl *host,
+                 struct gw_err *e)
 {
 	gw_auto(fd) int fd = -1;
 	gw_auto(nl) struct gw_nl in = {0};
-	int rc = gw_netns_make(names->netns, e);
-	if (rc == 0)
-		rc = gw_netns_open(names->netns, &fd, e);
+	int rc = gw_netns_open(netns, &fd, e);
 	if (rc == 0 && has_family(p, AF_INET6))
 		rc = gw_netns_run(fd, quiet_inside, NULL, e);
 	if (rc == 0)
@@ -239,6 +238,34 @@ static int build(const struct gw_routed_names *names, const struct gw_pod *p, st
 	return rc;
 }
 
+int gw_routed_may_come(const struct gw_pod *p, struct gw_err *e)
+{
+	gw_auto(nl) struct gw_nl host = {0};
+	int rc = gw_nl_open(NETLINK_ROUTE, &host, e);
+	for (unsigned i = 0; rc == 0 && i < p->naddrs; i++)
+		rc = check_address(&host, &p->addrs[i], e);
+	return rc;
+}
+
+int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, struct gw_err *e)
+{
+	struct gw_routed_names names;
+	gw_auto(nl) struct gw_nl host = {0};
+	int rc = gw_routed_names(id, &names, e);
+	if (rc == 0)
+		rc = gw_nl_open(NETLINK_ROUTE, &host, e);
+	if (rc < 0)
+		return rc;
+	struct gw_link there;
+	if (gw_rt_link(&host, names.link, 0, &there, NULL) == 0)
+		return gw_fail(e, GW_SYS, EEXIST, "interface %s of %s", names.link, id);
+	rc = build(&names, p, netns, &host, e);
+	/* By our end only: an interface of that name inside may be somebody else's. */
+	if (rc < 0)
+		(void)gw_rt_link_delete(&host, names.link, NULL);
+	return rc < 0 ? gw_wrap(e, "make the network of %s", id) : 0;
+}
+
 int gw_routed_prepare(const char *id, const struct gw_pod *p, char *out_netns, size_t size, struct gw_err *e)
 {
 	struct gw_routed_names names;
@@ -248,12 +275,14 @@ int gw_routed_prepare(const char *id, const struct gw_pod *p, char *out_netns, s
 		rc = gw_fail(e, GW_INPUT, ENAMETOOLONG, "no room for the path %s", names.netns);
 	if (rc == 0)
 		rc = gw_nl_open(NETLINK_ROUTE, &host, e);
-	for (unsigned i = 0; rc == 0 && i < p->naddrs; i++)
-		rc = check_address(&host, &p->addrs[i], e);
+	if (rc == 0)
+		rc = gw_routed_may_come(p, e);
 	if (rc == 0)
 		rc = gw_routed_discard(id, p, NULL, e);
 	if (rc == 0) {
-		rc = build(&names, p, &host, e);
+		rc = gw_netns_make(names.netns, e);
+		if (rc == 0)
+			rc = build(&names, p, names.netns, &host, e);
 		if (rc < 0)
 			(void)gw_routed_discard(id, p, NULL, NULL); /* the first error is the one to tell */
 	}
