@@ -159,15 +159,15 @@ static void take_packet(struct gw_hold *h, const struct nlmsghdr *msg, struct ta
 		to = &h->kept;
 	if (d == FROM_POD && h->muted)
 		to = &t->drop;
-	gw_nl_each(a, msg, sizeof(*g))
-		if (mnl_attr_get_type(a) == NFQA_PACKET_HDR) {
-			const struct nfqnl_msg_packet_hdr *p = mnl_attr_get_payload(a);
-			if (to == &h->kept && !to->n++)
-				h->kept_since_ns = gw_now_ns();
-			else if (to != &h->kept)
-				to->n++;
-			to->last = ntohl(p->packet_id);
-		}
+	gw_nl_each(a, msg, sizeof(*g)) if (mnl_attr_get_type(a) == NFQA_PACKET_HDR)
+	{
+		const struct nfqnl_msg_packet_hdr *p = mnl_attr_get_payload(a);
+		if (to == &h->kept && !to->n++)
+			h->kept_since_ns = gw_now_ns();
+		else if (to != &h->kept)
+			to->n++;
+		to->last = ntohl(p->packet_id);
+	}
 }
 
 static void take_batch(struct gw_hold *h, unsigned n)
@@ -204,7 +204,8 @@ static void *read_queues(void *arg)
 	/* Every packet waits for this thread: it goes before those that compress
 	 * memory. Refused (no CAP_SYS_NICE), it is only slower. */
 	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), -20);
-	struct pollfd p[2] = {{.fd = mnl_socket_get_fd(h->nl.sock), .events = POLLIN}, {.fd = h->wake, .events = POLLIN}};
+	struct pollfd p[2] = {{.fd = mnl_socket_get_fd(h->nl.sock), .events = POLLIN},
+	                      {.fd = h->wake, .events = POLLIN}};
 	for (;;) {
 		if (read_some(h))
 			continue;

@@ -53,10 +53,9 @@ struct gw_mover {
 	int (*seal)(const char *id, const struct gw_pod *p, struct gw_err *e);
 	/* Undo it; also when it was not sealed. */
 	int (*unseal)(const char *id, const struct gw_pod *p, struct gw_err *e);
-	/* Destination, at the commit: what the copy sends is taken in, and the
-	 * host's route to the pod points at the veth. A few netlink messages, no
-	 * program is started. Before it nothing that the copy's kernel side may
-	 * send (window probes; FIN and RST when it is discarded) gets out. */
+	/* Destination, at the commit: the copy may end its connections
+	 * (net/dormant.h), and the host's route to the pod points at the veth. A
+	 * few netlink messages, no program is started. */
 	int (*activate)(const char *id, const struct gw_pod *p, struct gw_err *e);
 	/* Source, at the commit: the host's route to the pod points at the
 	 * destination host. Replaces in one step. via_host: its addresses on a

@@ -13,10 +13,10 @@
 #include <string.h>
 
 enum {
-	NFT_MSG_ROOM = 2048,     /* no message of ours is longer */
-	NFT_COMMENT_MAX = 127,   /* with its NUL; nft refuses longer ones */
-	UDATA_COMMENT = 0,       /* NFTNL_UDATA_{TABLE,RULE}_COMMENT: type, length, text */
-	NFQUEUE_REVISION = 3,    /* struct xt_NFQ_info_v3 */
+	NFT_MSG_ROOM = 2048,   /* no message of ours is longer */
+	NFT_COMMENT_MAX = 127, /* with its NUL; nft refuses longer ones */
+	UDATA_COMMENT = 0,     /* NFTNL_UDATA_{TABLE,RULE}_COMMENT: type, length, text */
+	NFQUEUE_REVISION = 3,  /* struct xt_NFQ_info_v3 */
 	REG = NFT_REG_1,
 };
 
@@ -85,7 +85,7 @@ void gw_nft_table_delete(struct gw_nft *b, const char *table)
 }
 
 void gw_nft_chain_base(struct gw_nft *b, const char *table, const char *chain, const char *type, uint32_t hook,
-		       int32_t priority)
+                       int32_t priority)
 {
 	nft_message(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
 	mnl_attr_put_strz(b->h, NFTA_CHAIN_TABLE, table);
@@ -231,7 +231,7 @@ void gw_nft_to(struct gw_nft *b, const struct gw_addr *a)
 	gw_nft_meta(b, NFT_META_NFPROTO);
 	gw_nft_cmp(b, NFT_CMP_EQ, &nfproto, sizeof(nfproto));
 	gw_nft_payload(b, NFT_PAYLOAD_NETWORK_HEADER,
-		       v4 ? offsetof(struct iphdr, daddr) : offsetof(struct ip6_hdr, ip6_dst), len);
+	               v4 ? offsetof(struct iphdr, daddr) : offsetof(struct ip6_hdr, ip6_dst), len);
 	gw_nft_cmp(b, NFT_CMP_EQ, a->bytes, len);
 }
 
@@ -249,16 +249,26 @@ void gw_nft_notrack(struct gw_nft *b)
 	expr_end(b, expr_start(b, "notrack"));
 }
 
-void gw_nft_accept(struct gw_nft *b)
+static void verdict(struct gw_nft *b, uint32_t code)
 {
 	struct expr x = expr_start(b, "immediate");
 	put_be32(b, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
 	struct nlattr *data = mnl_attr_nest_start(b->h, NFTA_IMMEDIATE_DATA);
-	struct nlattr *verdict = mnl_attr_nest_start(b->h, NFTA_DATA_VERDICT);
-	put_be32(b, NFTA_VERDICT_CODE, NF_ACCEPT);
-	mnl_attr_nest_end(b->h, verdict);
+	struct nlattr *what = mnl_attr_nest_start(b->h, NFTA_DATA_VERDICT);
+	put_be32(b, NFTA_VERDICT_CODE, code);
+	mnl_attr_nest_end(b->h, what);
 	mnl_attr_nest_end(b->h, data);
 	expr_end(b, x);
+}
+
+void gw_nft_accept(struct gw_nft *b)
+{
+	verdict(b, NF_ACCEPT);
+}
+
+void gw_nft_drop(struct gw_nft *b)
+{
+	verdict(b, NF_DROP);
 }
 
 void gw_nft_queue(struct gw_nft *b, uint16_t queue, bool xt)
@@ -302,9 +312,8 @@ static void take_message(const struct nlmsghdr *h, struct outcome *o)
 	}
 	if (h->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
 		return;
-	gw_nl_each(a, h, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(a) == NFTA_RULE_HANDLE && o->n < o->max)
-			o->handles[o->n++] = be64toh(mnl_attr_get_u64(a));
+	gw_nl_each(a, h, sizeof(struct nfgenmsg)) if (mnl_attr_get_type(a) == NFTA_RULE_HANDLE && o->n < o->max)
+	        o->handles[o->n++] = be64toh(mnl_attr_get_u64(a));
 }
 
 /* The kernel has put all answers into the socket by the time the request
@@ -330,7 +339,7 @@ static void take_answers(struct gw_nl *n, struct outcome *o)
 }
 
 int gw_nft_commit(struct gw_nft *b, struct gw_nl *n, uint64_t *out_handles, size_t max, const char *what,
-		  struct gw_err *e)
+                  struct gw_err *e)
 {
 	struct outcome o = {.handles = out_handles, .max = out_handles ? max : 0};
 	b->h->nlmsg_flags |= NLM_F_ACK;

@@ -59,6 +59,7 @@ void gw_nft_meta_set(struct gw_nft *b, uint32_t key);
 void gw_nft_fib_oifname(struct gw_nft *b); /* by which interface the packet would leave */
 void gw_nft_notrack(struct gw_nft *b);     /* no connection tracking for this packet */
 void gw_nft_accept(struct gw_nft *b);
+void gw_nft_drop(struct gw_nft *b);
 /* To an nfqueue; past it when nobody listens there. xt: by the NFQUEUE target
  * of xtables (kernels built without the `queue` statement). */
 void gw_nft_queue(struct gw_nft *b, uint16_t queue, bool xt);

@@ -68,9 +68,9 @@ static void kernel_words(const struct nlmsghdr *h, char *out, size_t size)
 		skip += (((size_t)err->msg.nlmsg_len + 3) & ~(size_t)3) - sizeof(err->msg);
 	if (skip > mnl_nlmsg_get_payload_len(h))
 		return;
-	gw_nl_each(a, h, skip)
-		if (mnl_attr_get_type(a) == NLMSGERR_ATTR_MSG && mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
-			(void)snprintf(out, size, " (kernel: %s)", mnl_attr_get_str(a));
+	gw_nl_each(a, h, skip) if (mnl_attr_get_type(a) == NLMSGERR_ATTR_MSG &&
+	                           mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)(void)
+	        snprintf(out, size, " (kernel: %s)", mnl_attr_get_str(a));
 }
 
 /* Receive until the answer to seq is whole. 0 or -errno; words[] filled. */
@@ -123,7 +123,7 @@ int gw_nl_talk(struct gw_nl *n, struct nlmsghdr *req, struct gw_err *e, const ch
 }
 
 int gw_nl_ask(struct gw_nl *n, struct nlmsghdr *req, mnl_cb_t cb, void (*reset)(void *data), void *data,
-	      const char *what, struct gw_err *e)
+              const char *what, struct gw_err *e)
 {
 	char words[160] = "";
 	/* A dump ends with NLMSG_DONE; a single answer needs an ACK to end. */

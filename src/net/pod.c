@@ -53,7 +53,8 @@ static int on_addr(const struct nlmsghdr *h, void *data)
 	const void *bytes = NULL;
 	uint32_t flags = m->ifa_flags;
 	/* IFA_ADDRESS is the other end of a point-to-point address; IFA_LOCAL, where given, is ours. */
-	gw_nl_each(a, h, sizeof(*m)) {
+	gw_nl_each(a, h, sizeof(*m))
+	{
 		bool whole = mnl_attr_get_payload_len(a) == gw_addr_len(m->ifa_family);
 		if (mnl_attr_get_type(a) == IFA_LOCAL && whole)
 			bytes = mnl_attr_get_payload(a);
@@ -84,8 +85,8 @@ static void reset_addrs(void *data)
 static bool is_automatic(const struct gw_pod *p, const struct gw_pod_route *r)
 {
 	if (r->dst.family == AF_INET6 &&
-	    (r->dst.bytes[0] == 0xff || (r->dst.bytes[0] == 0xfe && (r->dst.bytes[1] & 0xc0) == 0x80 &&
-					 r->dst.prefix <= 64)))
+	    (r->dst.bytes[0] == 0xff ||
+	     (r->dst.bytes[0] == 0xfe && (r->dst.bytes[1] & 0xc0) == 0x80 && r->dst.prefix <= 64)))
 		return true;
 	if (r->has_gateway || r->dst.prefix != gw_addr_len(r->dst.family) * 8)
 		return false;
@@ -106,12 +107,13 @@ static int on_route(const struct nlmsghdr *h, void *data)
 	    (m->rtm_family != AF_INET && m->rtm_family != AF_INET6))
 		return MNL_CB_OK;
 	struct gw_pod_route r = {.dst = {.family = m->rtm_family, .prefix = m->rtm_dst_len},
-				 .onlink = (m->rtm_flags & RTNH_F_ONLINK) != 0};
+	                         .onlink = (m->rtm_flags & RTNH_F_ONLINK) != 0};
 	uint32_t table = m->rtm_table;
 	int index = 0;
 	bool odd = false;
 	size_t len = gw_addr_len(m->rtm_family);
-	gw_nl_each(a, h, sizeof(*m)) {
+	gw_nl_each(a, h, sizeof(*m))
+	{
 		bool whole = mnl_attr_get_payload_len(a) == len;
 		switch (mnl_attr_get_type(a)) {
 		case RTA_TABLE: table = mnl_attr_get_u32(a); break;
@@ -160,15 +162,15 @@ static int on_neigh(const struct nlmsghdr *h, void *data)
 	if (m->ndm_ifindex != g->index || !(m->ndm_state & NUD_PERMANENT) ||
 	    (m->ndm_family != AF_INET && m->ndm_family != AF_INET6))
 		return MNL_CB_OK;
-	gw_nl_each(a, h, sizeof(*m))
-		if (mnl_attr_get_type(a) == NDA_DST && mnl_attr_get_payload_len(a) == gw_addr_len(m->ndm_family) &&
-		    !add_gateway(g->p, m->ndm_family, mnl_attr_get_payload(a)))
-			refuse_for(g, "ManyRoutes");
+	gw_nl_each(a, h, sizeof(*m)) if (mnl_attr_get_type(a) == NDA_DST &&
+	                                 mnl_attr_get_payload_len(a) == gw_addr_len(m->ndm_family) &&
+	                                 !add_gateway(g->p, m->ndm_family, mnl_attr_get_payload(a)))
+	        refuse_for(g, "ManyRoutes");
 	return MNL_CB_OK;
 }
 
 static int dump(struct gw_nl *n, uint16_t type, int family, mnl_cb_t cb, void (*reset)(void *), struct gather *g,
-		const char *what, struct gw_err *e)
+                const char *what, struct gw_err *e)
 {
 	struct gw_nl_msg m;
 	/* rtgenmsg's family comes first in every rtnetlink header. */
@@ -200,13 +202,13 @@ static int only_link(struct gw_nl *n, const char *ifname, struct gw_link *out, s
 	}
 	if (many)
 		return gw_fail_code(e, GW_INPUT, "ManyInterfaces",
-				    "the container has more than one network interface; one can be moved");
+		                    "the container has more than one network interface; one can be moved");
 	if (!one)
 		return gw_fail_code(e, GW_INPUT, "NoAddress", "the container has no network interface that is up");
 	if (strcmp(one->kind, "veth") != 0 || one->peer == 0 || one->peer_nsid < 0)
 		return gw_fail_code(e, GW_INPUT, "NotVeth",
-				    "the container's interface %s is not one end of a veth pair (%s)", one->name,
-				    one->kind[0] ? one->kind : "hardware");
+		                    "the container's interface %s is not one end of a veth pair (%s)", one->name,
+		                    one->kind[0] ? one->kind : "hardware");
 	*out = *one;
 	return 0;
 }
@@ -231,13 +233,13 @@ static int host_end(struct gw_nl *host, int netns_fd, const struct gw_link *in, 
 	}
 	if (rc < 0 || strcmp(l.kind, "veth") != 0 || l.peer != in->index || nsid < 0 || l.peer_nsid != nsid)
 		return gw_fail_code(e, GW_INPUT, "NotRouted",
-				    "the other end of the container's %s is not in the host's network namespace",
-				    in->name);
+		                    "the other end of the container's %s is not in the host's network namespace",
+		                    in->name);
 	if (l.master)
 		return gw_fail_code(e, GW_INPUT, "NotRouted",
-				    "the host's end %s of the container's %s is a port of a bridge; only pods that "
-				    "the host routes to can be moved",
-				    l.name, in->name);
+		                    "the host's end %s of the container's %s is a port of a bridge; only pods that "
+		                    "the host routes to can be moved",
+		                    l.name, in->name);
 	memcpy(p->host_mac, l.mac, sizeof(p->host_mac));
 	memcpy(p->host_ifname, l.name, sizeof(p->host_ifname));
 	return 0;
@@ -247,22 +249,22 @@ static int refuse(const struct gather *g, struct gw_err *e)
 {
 	if (g->refuse && !strcmp(g->refuse, "ManyAddresses"))
 		return gw_fail_code(e, GW_INPUT, g->refuse, "the container has more than %d addresses",
-				    GW_POD_ADDRS_MAX);
+		                    GW_POD_ADDRS_MAX);
 	if (g->refuse && !strcmp(g->refuse, "ManyRoutes"))
 		return gw_fail_code(e, GW_INPUT, g->refuse, "the container has more than %d routes or %d gateways",
-				    GW_POD_ROUTES_MAX, GW_POD_ADDRS_MAX);
+		                    GW_POD_ROUTES_MAX, GW_POD_ADDRS_MAX);
 	if (g->refuse)
 		return gw_fail_code(e, GW_INPUT, g->refuse,
-				    "the container has a route of several next hops, of a nexthop object or through "
-				    "another address family; plain routes can be moved");
+		                    "the container has a route of several next hops, of a nexthop object or through "
+		                    "another address family; plain routes can be moved");
 	if (g->p->naddrs == 0)
 		return gw_fail_code(e, GW_INPUT, "NoAddress", "the container's interface %s has no global address",
-				    g->p->ifname);
+		                    g->p->ifname);
 	return 0;
 }
 
 static int inspect(struct gw_nl *in, struct gw_nl *host, int netns_fd, const char *ifname, struct gw_pod *p,
-		   struct gw_err *e)
+                   struct gw_err *e)
 {
 	struct gw_link l;
 	int rc = only_link(in, ifname, &l, e);
@@ -302,8 +304,8 @@ int gw_pod_inspect_link(const char *netns_path, const char *ifname, struct gw_po
 		return gw_fail(e, GW_SYS, -ours, "compare network namespaces");
 	if (ours)
 		return gw_fail_code(e, GW_INPUT, "HostNetwork",
-				    "the container uses the host's own network namespace: its address belongs to the "
-				    "host and can't leave it");
+		                    "the container uses the host's own network namespace: its address belongs to the "
+		                    "host and can't leave it");
 	rc = gw_nl_open_in(fd, NETLINK_ROUTE, &in, e);
 	if (rc == 0)
 		rc = gw_nl_open(NETLINK_ROUTE, &host, e);

@@ -146,7 +146,7 @@ static bool is_unicast(const struct gw_addr *a)
 static bool is_link_local(const struct gw_addr *a)
 {
 	return a->family == AF_INET ? a->bytes[0] == 169 && a->bytes[1] == 254
-				    : a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
+	                            : a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
 }
 
 static bool is_prefix_only(const struct gw_addr *a)
@@ -166,7 +166,7 @@ static bool is_listed(const struct gw_addr *list, unsigned n, const struct gw_ad
 }
 
 static int get_addrs(yyjson_val *obj, const char *key, bool global, struct gw_addr *out, unsigned *out_n,
-		     struct gw_err *e)
+                     struct gw_err *e)
 {
 	yyjson_val *arr = yyjson_obj_get(obj, key);
 	if (!yyjson_is_arr(arr))
@@ -176,7 +176,8 @@ static int get_addrs(yyjson_val *obj, const char *key, bool global, struct gw_ad
 	unsigned n = 0;
 	size_t i, max;
 	yyjson_val *v;
-	yyjson_arr_foreach(arr, i, max, v) {
+	yyjson_arr_foreach(arr, i, max, v)
+	{
 		struct gw_addr a;
 		if (!yyjson_is_str(v) || gw_addr_parse(yyjson_get_str(v), &a) < 0)
 			return bad(e, key, "holds something that is no address");
@@ -223,7 +224,8 @@ static int get_routes(yyjson_val *obj, struct gw_pod *p, struct gw_err *e)
 		return bad(e, "routes", "has too many entries");
 	size_t i, max;
 	yyjson_val *v;
-	yyjson_arr_foreach(arr, i, max, v) {
+	yyjson_arr_foreach(arr, i, max, v)
+	{
 		int rc = get_route(v, &p->routes[p->nroutes], e);
 		if (rc < 0)
 			return rc;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/dormant.h"
 #include "net/forward.h"
 #include "net/mover.h"
 #include "net/netns.h"
@@ -96,10 +97,7 @@ static int activate(const char *id, const struct gw_pod *p, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_nl_open(NETLINK_ROUTE, &n, e);
 	if (rc == 0)
-		/* A stopped copy must not say a word: discarded before the commit,
-		 * its sockets would send FIN or RST to clients that the source
-		 * still serves. So prepare left the link without its voice. */
-		rc = link_speaks(&n, p, names.link, true, e);
+		rc = gw_dormant_end(names.link, e);
 	if (rc == 0)
 		rc = route_to_link(&n, p, names.link, e);
 	return rc < 0 ? gw_wrap(e, "activate %s", id) : 0;
@@ -243,6 +241,8 @@ int gw_routed_discard(const char *id, const struct gw_pod *p, const char *netns_
 		rc = gw_rt_link_delete(&n, names.link, e);
 	if (rc == -ENODEV)
 		rc = 0;
+	if (rc == 0)
+		rc = gw_dormant_end(names.link, e);
 	if (rc == 0 && (!netns_path || !strcmp(netns_path, names.netns)))
 		rc = gw_netns_drop(names.netns, e);
 	return rc < 0 ? gw_wrap(e, "take the network of %s away", id) : 0;

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "net/dormant.h"
 #include "net/netns.h"
 #include "net/nl.h"
 #include "net/routed.h"
@@ -223,11 +224,11 @@ static int build(const struct gw_routed_names *names, const struct gw_pod *p, co
 		rc = gw_nl_open_in(fd, NETLINK_ROUTE, &in, e);
 	if (rc < 0)
 		return rc;
-	/* Not the address the container sends to: until `activate` gives it that
-	 * one, nothing that comes out of the namespace is taken in. */
-	const struct gw_veth_end ours = {.name = names->link, .mac = gw_routed_dormant_mac, .netns_fd = -1};
+	const struct gw_veth_end ours = {.name = names->link, .mac = p->host_mac, .netns_fd = -1};
 	const struct gw_veth_end theirs = {.name = p->ifname, .mac = p->mac, .netns_fd = fd};
-	rc = gw_rt_veth(host, &ours, &theirs, p->mtu, e);
+	rc = gw_dormant_begin(names->link, e);
+	if (rc == 0)
+		rc = gw_rt_veth(host, &ours, &theirs, p->mtu, e);
 	/* Our end first: an interface whose peer is down has no carrier, and loses its routes. */
 	if (rc == 0)
 		rc = fill_host(host, p, names->link, e);
@@ -262,7 +263,7 @@ int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, st
 	rc = build(&names, p, netns, &host, e);
 	/* By our end only: an interface of that name inside may be somebody else's. */
 	if (rc < 0)
-		(void)gw_rt_link_delete(&host, names.link, NULL);
+		(void)gw_routed_discard(id, p, "", NULL);
 	return rc < 0 ? gw_wrap(e, "make the network of %s", id) : 0;
 }
 

@@ -127,9 +127,10 @@ static int table_new(const struct stat *ns, struct table **out, struct gw_err *e
 		t->xt = true;
 		rc = try_queue(t, true, e);
 		if (rc < 0)
-			rc = gw_fail_code(e, GW_INPUT, "CannotHold",
-					  "this kernel can't hold packets: it has neither the nf_tables queue statement "
-					  "(CONFIG_NFT_QUEUE) nor the xtables NFQUEUE target behind nft_compat");
+			rc = gw_fail_code(
+			        e, GW_INPUT, "CannotHold",
+			        "this kernel can't hold packets: it has neither the nf_tables queue statement "
+			        "(CONFIG_NFT_QUEUE) nor the xtables NFQUEUE target behind nft_compat");
 	}
 	if (rc < 0) {
 		table_free(t);
@@ -161,7 +162,7 @@ static int table_of_here(struct table **out, struct gw_err *e)
 }
 
 static void pod_rules(struct gw_nft *b, struct gw_rules *r, const char *comment, const struct gw_pod *p, uint16_t in,
-		      uint16_t out)
+                      uint16_t out)
 {
 	const struct table *t = r->t;
 	r->chain[r->n++] = "prerouting";
@@ -189,7 +190,7 @@ static void pod_rules(struct gw_nft *b, struct gw_rules *r, const char *comment,
 }
 
 static int add_locked(struct gw_rules *r, const char *comment, const struct gw_pod *p, uint16_t in, uint16_t out,
-		      struct gw_err *e)
+                      struct gw_err *e)
 {
 	gw_auto(nft) struct gw_nft b = {0};
 	int rc = table_of_here(&r->t, e);
@@ -202,7 +203,7 @@ static int add_locked(struct gw_rules *r, const char *comment, const struct gw_p
 }
 
 int gw_rules_add(const char *id, const struct gw_pod *p, uint16_t queue_in, uint16_t queue_out, struct gw_rules **out,
-		 struct gw_err *e)
+                 struct gw_err *e)
 {
 	char comment[120];
 	gw_auto(mem) struct gw_rules *r = calloc(1, sizeof(*r));
@@ -258,15 +259,16 @@ static int on_table(const struct nlmsghdr *h, void *data)
 	struct found *f = data;
 	const char *name = NULL;
 	bool owned = false;
-	gw_nl_each(a, h, sizeof(struct nfgenmsg)) {
+	gw_nl_each(a, h, sizeof(struct nfgenmsg))
+	{
 		if (mnl_attr_get_type(a) == NFTA_TABLE_NAME && mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
 			name = mnl_attr_get_str(a);
 		if (mnl_attr_get_type(a) == NFTA_TABLE_OWNER)
 			owned = true;
 	}
 	/* One that is owned has a living owner: the kernel removes the others' itself. */
-	if (name && !owned && !strncmp(name, TABLE_PREFIX, strlen(TABLE_PREFIX)) && strlen(name) < sizeof(f->names[0]) &&
-	    f->n < TABLES_MAX)
+	if (name && !owned && !strncmp(name, TABLE_PREFIX, strlen(TABLE_PREFIX)) &&
+	    strlen(name) < sizeof(f->names[0]) && f->n < TABLES_MAX)
 		(void)strcpy(f->names[f->n++], name);
 	return MNL_CB_OK;
 }
@@ -281,8 +283,8 @@ int gw_rules_sweep(struct gw_err *e)
 	int rc = gw_nl_open(NETLINK_NETFILTER, &n, e);
 	if (rc < 0)
 		return rc;
-	struct nlmsghdr *h = gw_nl_start(&m, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP,
-					 sizeof(struct nfgenmsg));
+	struct nlmsghdr *h =
+	        gw_nl_start(&m, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP, sizeof(struct nfgenmsg));
 	((struct nfgenmsg *)mnl_nlmsg_get_payload(h))->nfgen_family = NFPROTO_INET;
 	rc = gw_nl_ask(&n, h, on_table, reset_found, f, "list the nf_tables tables", e);
 	for (size_t i = 0; rc == 0 && i < f->n; i++) {

@@ -5,6 +5,8 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,38 +83,61 @@ static void a_prepared_pod_is_the_image_of_the_source(void **state)
 	prepare_on_b();
 	OK(gw_pod_inspect(made, &copy, &e));
 	assert_string_not_equal(copy.host_ifname, pod.host_ifname);
-	assert_memory_not_equal(copy.host_mac, pod.host_mac, sizeof(pod.host_mac)); /* dormant */
-	OK(m->activate(id, &pod, &e));
-	OK(gw_pod_inspect(made, &copy, &e));
 	memcpy(copy.host_ifname, pod.host_ifname, sizeof(copy.host_ifname));
 	assert_memory_equal(&copy, &pod, sizeof(pod));
 }
 
-/* Does a word from inside the prepared namespace reach the third host? */
-static bool is_heard(int family)
+/* Does a TCP segment with these flags from inside the prepared namespace reach the third host? */
+static bool is_heard(int family, uint8_t flags)
 {
-	gw_auto(fd) int ear = lab_socket("hC", family, SOCK_DGRAM, 0);
-	gw_auto(fd) int mouth = lab_socket(made, family, SOCK_DGRAM, 0);
+	gw_auto(fd) int ear = lab_socket("hC", family, SOCK_RAW, IPPROTO_TCP);
+	gw_auto(fd) int mouth = lab_socket(made, family, SOCK_RAW, IPPROTO_TCP);
 	const struct timeval patience = {.tv_usec = 200000};
+	struct tcphdr h = {.th_sport = htons(7001), .th_dport = htons(7999), .th_off = 5, .th_flags = flags};
 	socklen_t len;
-	char buf[8];
-	struct sockaddr *sa = lab_address(family, lab_host_ip[LAB_C][family == AF_INET6], 7999, &len);
-	assert_int_equal(bind(ear, sa, len), 0);
+	uint8_t buf[200];
+	struct sockaddr *sa = lab_address(family, lab_host_ip[LAB_C][family == AF_INET6], 0, &len);
 	assert_int_equal(setsockopt(ear, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
-	assert_int_equal(sendto(mouth, "fin", 3, 0, sa, len), 3);
-	return recv(ear, buf, sizeof(buf), 0) == 3;
+	assert_int_equal(sendto(mouth, &h, sizeof(h), 0, sa, len), sizeof(h));
+	for (ssize_t n; (n = recv(ear, buf, sizeof(buf), 0)) > 0;) {
+		struct tcphdr got;
+		size_t at = family == AF_INET ? sizeof(struct iphdr) : 0;
+		memcpy(&got, buf + at, sizeof(got));
+		if (got.th_dport == h.th_dport)
+			return true;
+	}
+	return false;
 }
 
-/* A stopped copy that is discarded has sockets that would say FIN or RST. */
-static void nothing_that_a_dormant_pod_sends_gets_out(void **state)
+/* A stopped copy that is discarded has sockets for which the kernel says FIN or RST. */
+static void a_dormant_pod_ends_no_connection_and_says_all_else(void **state)
+{
+	static const int families[] = {AF_INET, AF_INET6};
+	(void)state;
+	prepare_on_b();
+	/* A strict reverse path filter drops what comes from an address that leads elsewhere still. */
+	lab_sh("for f in all default eth0; do ip netns exec hB sysctl -qw net.ipv4.conf.$f.rp_filter=0; done; "
+	       "for f in /proc/sys/net/ipv4/conf/gw*/rp_filter; do echo 0 > $f; done");
+	for (int i = 0; i < 2; i++) {
+		assert_false(is_heard(families[i], TH_FIN | TH_ACK));
+		assert_false(is_heard(families[i], TH_RST));
+		assert_true(is_heard(families[i], TH_ACK | TH_PUSH));
+	}
+	OK(m->activate(id, &pod, &e));
+	for (int i = 0; i < 2; i++) {
+		assert_true(is_heard(families[i], TH_FIN | TH_ACK));
+		assert_true(is_heard(families[i], TH_RST));
+	}
+}
+
+static void a_discarded_pod_leaves_no_rule(void **state)
 {
 	(void)state;
 	prepare_on_b();
-	assert_false(is_heard(AF_INET));
-	assert_false(is_heard(AF_INET6));
-	OK(m->activate(id, &pod, &e));
-	assert_true(is_heard(AF_INET));
-	assert_true(is_heard(AF_INET6));
+	assert_true(says(lab_sh_text("nft list ruleset"), "godwit-dormant"));
+	assert_true(says(lab_sh_text("nft list ruleset"), "tcp flags"));
+	OK(m->discard(id, &pod, NULL, &e));
+	assert_false(says(lab_sh_text("nft list ruleset"), "tcp flags"));
 }
 
 static void a_dormant_address_can_be_bound_to_at_once(void **state)
@@ -478,7 +503,8 @@ static int tests(void)
 	const struct CMUnitTest list[] = {
 	        WITH_LAB(a_prepared_pod_is_dormant),
 	        WITH_LAB(a_prepared_pod_is_the_image_of_the_source),
-	        WITH_LAB(nothing_that_a_dormant_pod_sends_gets_out),
+	        WITH_LAB(a_dormant_pod_ends_no_connection_and_says_all_else),
+	        WITH_LAB(a_discarded_pod_leaves_no_rule),
 	        WITH_LAB(a_dormant_address_can_be_bound_to_at_once),
 	        WITH_LAB(the_namespace_is_named_as_ip_netns_would),
 	        WITH_LAB(after_the_turn_clients_everywhere_reach_the_destination),
