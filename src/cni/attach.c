@@ -29,7 +29,6 @@ struct job {
 	struct gw_ipam s;
 	struct gw_nl nl;
 	struct gw_record r;
-	char id[GW_CNI_ID_MAX + IFNAMSIZ + 2];
 	struct gw_routed_names names;
 };
 
@@ -42,8 +41,7 @@ static void gw_end_job(struct job *j)
 static int name_job(struct job *j, const struct gw_ipam_owner *o, struct gw_err *e)
 {
 	j->r.owner = *o;
-	gw_record_id(o, j->id);
-	return gw_routed_names(j->id, &j->names, e);
+	return gw_routed_names(o->container, &j->names, e);
 }
 
 static int open_job(struct job *j, const struct gw_cni_conf *c, const struct gw_cni_env *env, struct gw_err *e)
@@ -86,12 +84,10 @@ static int has_lost(struct job *j, const struct gw_ipam_owner *o, bool *lost, st
 	struct gw_routed_names names;
 	struct gw_link l;
 	struct gw_err mine = {0};
-	char id[sizeof(j->id)];
 	*lost = true;
 	if (!o->container[0])
 		return 0;
-	gw_record_id(o, id);
-	int rc = gw_routed_names(id, &names, e);
+	int rc = gw_routed_names(o->container, &names, e);
 	if (rc < 0)
 		return rc;
 	rc = gw_rt_link(&j->nl, names.link, 0, &l, &mine);
@@ -109,7 +105,7 @@ static int reclaim_one(void *arg, const struct gw_addr *a, const struct gw_ipam_
 	if (rc != 0 || !lost)
 		return rc < 0 ? rc : 0;
 	rc = gw_ipam_give_back(&j->s, a, o, e);
-	return rc == 0 && o->container[0] ? gw_record_drop(&j->s, o, e) : rc;
+	return rc == 0 && o->container[0] ? gw_record_drop(&j->s, o->container, e) : rc;
 }
 
 static int take_from(struct job *j, const struct gw_addr *range, struct gw_addr *out, struct gw_err *e)
@@ -282,12 +278,11 @@ static int netns_for_pod(const char *path, struct gw_err *e)
 	return 0;
 }
 
-static int remove_link(struct job *j, struct gw_err *e)
+/* By this host's end, whose peer goes with it as do the routes that lead to
+ * it; a route that was turned to another host does not. "" is no namespace. */
+static int remove_link(const struct job *j, struct gw_err *e)
 {
-	/* Its peer goes with it, and the routes that lead to it; a route that was
-	 * turned to another host does not. */
-	int rc = gw_rt_link_delete(&j->nl, j->names.link, e);
-	return rc == -ENODEV ? 0 : rc;
+	return gw_routed_discard(j->r.owner.container, &j->r.pod, "", e);
 }
 
 /* Everything that belongs to j->r. */
@@ -298,7 +293,7 @@ static int undo(struct job *j, struct gw_err *e)
 		struct gw_addr a = alone(&j->r.pod.addrs[i]);
 		rc = gw_ipam_give_back(&j->s, &a, &j->r.owner, e);
 	}
-	return rc < 0 ? rc : gw_record_drop(&j->s, &j->r.owner, e);
+	return rc < 0 ? rc : gw_record_drop(&j->s, j->r.owner.container, e);
 }
 
 static int make(struct job *j, const struct gw_cni_env *env, struct gw_err *e)
@@ -319,24 +314,26 @@ static int make(struct job *j, const struct gw_cni_env *env, struct gw_err *e)
 	if (rc == 0 && !moves_in)
 		rc = forward(p, e);
 	if (rc == 0)
-		rc = gw_routed_fill(j->id, p, env->netns, e);
+		rc = gw_routed_fill(env->container, p, env->netns, e);
 	if (rc == 0 && !moves_in)
-		rc = gw_mover_routed.activate(j->id, p, e);
+		rc = gw_mover_routed.activate(env->container, p, e);
 	return rc;
 }
 
 int gw_cni_add(const struct gw_cni_conf *c, const struct gw_cni_env *env, struct gw_pod *out, struct gw_err *e)
 {
 	gw_auto(job) struct job j;
+	struct gw_record old;
 	int rc = open_job(&j, c, env, e);
 	if (rc == 0)
 		rc = netns_for_pod(env->netns, e);
 	if (rc == 0)
-		rc = gw_record_get(&j.s, &j.r.owner, &j.r, e);
+		rc = gw_record_get(&j.s, env->container, &old, e);
 	if (rc == 1)
-		return gw_fail_code(e, GW_INPUT, "AlreadyAttached",
-		                    "container %.64s has interface %s in network %s already: DEL first", env->container,
-		                    env->ifname, c->name);
+		return gw_fail_code(
+		        e, GW_INPUT, "AlreadyAttached",
+		        "container %.64s has interface %s in network %s already, and one is what can move: DEL first",
+		        env->container, old.owner.ifname, old.owner.network);
 	if (rc < 0)
 		return rc;
 	(void)snprintf(j.r.netns, sizeof(j.r.netns), "%s", env->netns);
@@ -351,13 +348,29 @@ int gw_cni_add(const struct gw_cni_conf *c, const struct gw_cni_env *env, struct
 
 /* -------------------------------------------------------------- DEL and GC */
 
+static int give_back_all(void *arg, const struct gw_addr *a, const struct gw_ipam_owner *o, struct gw_err *e)
+{
+	struct job *j = arg;
+	return gw_ipam_same(o, &j->r.owner) ? gw_ipam_give_back(&j->s, a, o, e) : 0;
+}
+
 int gw_cni_del(const struct gw_cni_conf *c, const struct gw_cni_env *env, struct gw_err *e)
 {
 	gw_auto(job) struct job j;
+	struct gw_record r;
 	int rc = open_job(&j, c, env, e);
 	if (rc == 0)
-		rc = gw_record_get(&j.s, &j.r.owner, &j.r, e);
-	/* Without a record nothing of ours is behind the link either, but a crash may have left it. */
+		rc = gw_record_get(&j.s, env->container, &r, e);
+	if (rc < 0)
+		return rc;
+	if (rc == 1 && !gw_ipam_same(&r.owner, &j.r.owner))
+		return 0; /* never ours: it has another interface */
+	if (rc == 1) {
+		j.r = r;
+		return undo(&j, e);
+	}
+	/* An ADD that was killed before it wrote its record may have left these. */
+	rc = gw_ipam_each(&j.s, give_back_all, &j, e);
 	return rc < 0 ? rc : undo(&j, e);
 }
 

@@ -1,5 +1,6 @@
 /* CHECK: is everything there that ADD made? */
 #include <errno.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 
 #include "cni/attach.h"
 #include "cni/record.h"
+#include "net/netns.h"
 #include "net/nl.h"
 #include "net/routed.h"
 #include "net/rtnl.h"
@@ -42,6 +44,62 @@ static bool has_route(const struct gw_pod *p, const struct gw_pod_route *r)
 	return false;
 }
 
+/* Which gateways have the permanent entry that ADD made. */
+struct entries {
+	const struct gw_pod *pod;
+	bool found[GW_POD_ADDRS_MAX];
+};
+
+static void reset_entries(void *data)
+{
+	memset(((struct entries *)data)->found, 0, sizeof(((struct entries *)data)->found));
+}
+
+static int on_neigh(const struct nlmsghdr *h, void *data)
+{
+	struct entries *n = data;
+	struct gw_addr a = {0};
+	bool right = false;
+	if (h->nlmsg_type != RTM_NEWNEIGH)
+		return MNL_CB_OK;
+	const struct ndmsg *m = mnl_nlmsg_get_payload(h);
+	a.family = m->ndm_family;
+	gw_nl_each(t, h, sizeof(*m))
+	{
+		size_t len = mnl_attr_get_payload_len(t);
+		if (mnl_attr_get_type(t) == NDA_DST && len <= sizeof(a.bytes))
+			memcpy(a.bytes, mnl_attr_get_payload(t), len);
+		if (mnl_attr_get_type(t) == NDA_LLADDR && len == sizeof(n->pod->host_mac))
+			right = !memcmp(mnl_attr_get_payload(t), n->pod->host_mac, len);
+	}
+	for (unsigned i = 0; i < n->pod->ngateways; i++)
+		if (right && m->ndm_state & NUD_PERMANENT && lists(&n->pod->gateways[i], 1, &a, false))
+			n->found[i] = true;
+	return MNL_CB_OK;
+}
+
+static int check_neighbours(const struct gw_record *r, const char *netns, struct gw_err *e)
+{
+	gw_auto(fd) int fd = -1;
+	gw_auto(nl) struct gw_nl in = {0};
+	struct gw_nl_msg m;
+	struct entries n = {.pod = &r->pod};
+	char t[64];
+	int rc = gw_netns_open(netns, &fd, e);
+	if (rc == 0)
+		rc = gw_nl_open_in(fd, NETLINK_ROUTE, &in, e);
+	struct nlmsghdr *h = gw_nl_start(&m, RTM_GETNEIGH, NLM_F_DUMP, sizeof(struct ndmsg));
+	if (rc == 0)
+		rc = gw_nl_ask(&in, h, on_neigh, reset_entries, &n, "list the container's neighbours", e);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < r->pod.ngateways; i++)
+		if (!n.found[i])
+			return damaged(e, "the neighbour entry of %s is missing in the container",
+			               gw_addr_text(&r->pod.gateways[i], t, sizeof(t)));
+	return 0;
+}
+
 /* More than ADD made is fine: plugins behind us in the list may add. */
 static int check_inside(const struct gw_record *r, const char *netns, struct gw_err *e)
 {
@@ -69,11 +127,7 @@ static int check_inside(const struct gw_record *r, const char *netns, struct gw_
 		if (!has_route(&is, &r->pod.routes[i]))
 			return damaged(e, "the route to %s is missing in the container",
 			               gw_addr_text(&r->pod.routes[i].dst, t, sizeof(t)));
-	for (unsigned i = 0; i < r->pod.ngateways; i++)
-		if (!lists(is.gateways, is.ngateways, &r->pod.gateways[i], false))
-			return damaged(e, "the neighbour entry of %s is missing in the container",
-			               gw_addr_text(&r->pod.gateways[i], t, sizeof(t)));
-	return 0;
+	return check_neighbours(r, netns, e);
 }
 
 static int check_route(struct gw_nl *n, struct gw_ipam *s, const struct gw_link *l, const struct gw_addr *a,
@@ -105,12 +159,10 @@ static int check_host(struct gw_ipam *s, const struct gw_record *r, struct gw_er
 		return damaged(e, "the host's interface %s: %.200s", r->pod.host_ifname, mine.text);
 	if (!(l.flags & IFF_UP))
 		return damaged(e, "the host's interface %s is down", l.name);
-	/* Dormant until godwitd wakes it, and it may have done so just now. */
-	if (r->dormant && !memcmp(l.mac, gw_routed_dormant_mac, sizeof(l.mac)))
-		return 0;
-	for (unsigned i = 0; rc == 0 && i < r->pod.naddrs; i++)
+	/* Until godwitd wakes it, its address leads to the source. */
+	for (unsigned i = 0; rc == 0 && !r->dormant && i < r->pod.naddrs; i++)
 		rc = check_route(&n, s, &l, &r->pod.addrs[i], e);
-	if (rc == 0 && memcmp(l.mac, r->pod.host_mac, sizeof(l.mac)) != 0)
+	if (rc == 0 && !r->dormant && memcmp(l.mac, r->pod.host_mac, sizeof(l.mac)) != 0)
 		rc = damaged(e, "the host's interface %s has another Ethernet address than the container sends to",
 		             l.name);
 	return rc;
@@ -161,7 +213,7 @@ int gw_cni_check(const struct gw_cni_conf *c, const struct gw_cni_env *env, stru
 	gw_ipam_owner(&o, c->name, env->container, env->ifname);
 	int rc = gw_ipam_open(c->data_dir, &s, e);
 	if (rc == 0)
-		rc = gw_record_get(&s, &o, &r, e);
+		rc = gw_record_get(&s, env->container, &r, e);
 	if (rc == 0)
 		return gw_fail_code(e, GW_INPUT, "UnknownContainer",
 		                    "container %.64s was given no interface %s in network %s", env->container,

@@ -11,7 +11,7 @@
  *
  *   lock                      flock(2)ed for the whole of every call
  *   addr/ADDRESS              "NETWORK CONTAINER IFNAME": given out here
- *   pod/NETWORK:CONTAINER:IFNAME   what was set up, see cni/record.h
+ *   pod/CONTAINER             what was set up, see cni/record.h
  *   last/RANGE                the address given out last: the search goes on behind it
  *   reserved/ADDRESS          must not be given out: an AddressLease says it lives elsewhere
  *   away/ADDRESS              was given out here and moved to another host with its pod

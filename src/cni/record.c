@@ -12,16 +12,9 @@
 
 enum { RECORD_MAX = 1 << 16, DONE_DAYS = 30 };
 
-void gw_record_id(const struct gw_ipam_owner *o, char out[GW_CNI_ID_MAX + IFNAMSIZ + 2])
+static void path_of(const struct gw_ipam *s, const char *container, char out[PATH_MAX])
 {
-	bool first = !strcmp(o->ifname, "eth0");
-	(void)snprintf(out, GW_CNI_ID_MAX + IFNAMSIZ + 2, "%s%s%s", o->container, first ? "" : ":",
-	               first ? "" : o->ifname);
-}
-
-static void path_of(const struct gw_ipam *s, const struct gw_ipam_owner *o, char out[PATH_MAX])
-{
-	gw_path(out, PATH_MAX, "%s/pod/%s:%s:%s", s->dir, o->network, o->container, o->ifname);
+	gw_path(out, PATH_MAX, "%s/pod/%s", s->dir, container);
 }
 
 int gw_record_put(struct gw_ipam *s, const struct gw_record *r, struct gw_err *e)
@@ -38,7 +31,7 @@ int gw_record_put(struct gw_ipam *s, const struct gw_record *r, struct gw_err *e
 	(void)yyjson_mut_obj_add_bool(d, obj, "dormant", r->dormant);
 	gw_pod_to_json(&r->pod, d, yyjson_mut_obj_add_obj(d, obj, "pod"));
 	gw_auto(mem) char *text = gw_json_text_pretty(d);
-	path_of(s, &r->owner, path);
+	path_of(s, r->owner.container, path);
 	return gw_write_file(path, text, strlen(text), e);
 }
 
@@ -83,22 +76,22 @@ static int read_record(const char *path, struct gw_record *out, struct gw_err *e
 	return parse(text, len, out);
 }
 
-int gw_record_get(struct gw_ipam *s, const struct gw_ipam_owner *o, struct gw_record *out, struct gw_err *e)
+int gw_record_get(struct gw_ipam *s, const char *container, struct gw_record *out, struct gw_err *e)
 {
 	char path[PATH_MAX];
 	struct gw_record r;
-	path_of(s, o, path);
+	path_of(s, container, path);
 	int rc = read_record(path, &r, e);
-	if (rc != 1 || !gw_ipam_same(&r.owner, o))
+	if (rc != 1 || strcmp(r.owner.container, container) != 0)
 		return rc < 0 ? rc : 0;
 	*out = r;
 	return 1;
 }
 
-int gw_record_drop(struct gw_ipam *s, const struct gw_ipam_owner *o, struct gw_err *e)
+int gw_record_drop(struct gw_ipam *s, const char *container, struct gw_err *e)
 {
 	char path[PATH_MAX];
-	path_of(s, o, path);
+	path_of(s, container, path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return gw_fail(e, GW_SYS, errno, "remove %s", path);
 	return 0;
@@ -119,7 +112,7 @@ int gw_record_each(struct gw_ipam *s, int (*fn)(void *arg, const struct gw_recor
 		gw_path(path, sizeof(path), "%s/pod/%s", s->dir, de->d_name);
 		int rc = read_record(path, &r, e);
 		if (rc == 1)
-			path_of(s, &r.owner, right);
+			path_of(s, r.owner.container, right);
 		if (rc == 1 && !strcmp(path, right))
 			rc = fn(arg, &r, e);
 		else if (rc >= 0 && unlink(path) < 0 && errno != ENOENT) /* half written when the power went */
@@ -155,42 +148,32 @@ static int forget_old(struct gw_ipam *s, struct gw_err *e)
 	return 0;
 }
 
-struct arrive {
-	struct gw_ipam *s;
-	const char *container;
-	unsigned n;
-};
-
-static int arrive_one(void *arg, const struct gw_record *r, struct gw_err *e)
+static int done(struct gw_ipam *s, const char *migration, struct gw_err *e)
 {
-	struct arrive *a = arg;
-	if (strcmp(r->owner.container, a->container) != 0)
-		return 0;
-	struct gw_record now = *r;
 	char path[PATH_MAX];
-	now.dormant = false;
-	a->n++;
-	int rc = gw_record_put(a->s, &now, e);
-	if (rc < 0 || !now.migration[0])
-		return rc;
-	gw_path(path, sizeof(path), "%s/done", a->s->dir);
+	gw_path(path, sizeof(path), "%s/done", s->dir);
 	gw_auto(fd) int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	gw_auto(fd) int fd = dir < 0 ? -1 : openat(dir, now.migration, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	gw_auto(fd) int fd = dir < 0 ? -1 : openat(dir, migration, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	/* After a power cut is when it is needed. */
 	if (fd < 0 || fsync(dir) < 0)
-		return gw_fail(e, GW_SYS, errno, "create %s/%s", path, now.migration);
+		return gw_fail(e, GW_SYS, errno, "create %s/%s", path, migration);
 	return 0;
 }
 
 int gw_record_arrived(const char *data_dir, const char *container, struct gw_err *e)
 {
 	gw_auto(ipam) struct gw_ipam s = {.lock = -1};
+	struct gw_record r;
 	int rc = gw_ipam_open(data_dir, &s, e);
+	if (rc == 0)
+		rc = gw_record_get(&s, container, &r, e);
+	if (rc == 0)
+		return gw_fail(e, GW_INPUT, ENOENT, "container %.64s got no network from godwit-cni", container);
 	if (rc < 0)
 		return rc;
-	struct arrive a = {.s = &s, .container = container};
-	rc = gw_record_each(&s, arrive_one, &a, e);
-	if (rc == 0 && a.n == 0)
-		return gw_fail(e, GW_INPUT, ENOENT, "container %.64s got no network from godwit-cni", container);
+	r.dormant = false;
+	rc = gw_record_put(&s, &r, e);
+	if (rc == 0 && r.migration[0])
+		rc = done(&s, r.migration, e);
 	return rc < 0 ? rc : forget_old(&s, e);
 }

@@ -1,10 +1,11 @@
 #pragma once
 #include "cni/ipam.h"
 
-/* record: what was set up for one interface of one container, on disk.
+/* record: what was set up for a container, on disk.
  *
  * DEL and GC must work when the namespace is gone and the configuration has
- * changed. JSON in pod/NETWORK:CONTAINER:IFNAME of the ipam folder; written
+ * changed. One interface a container, as only such can move. JSON in
+ * pod/CONTAINER of the ipam folder; written
  * before anything is made, removed after all of it is gone. Calls take an
  * open gw_ipam, so the lock is held. */
 struct gw_record {
@@ -15,14 +16,10 @@ struct gw_record {
 	struct gw_pod pod;                 /* host_ifname: this host's end */
 };
 
-/* The name under which the routed mover knows the interface: the container's
- * id for eth0, "ID:IFNAME" for a further one. */
-void gw_record_id(const struct gw_ipam_owner *o, char out[GW_CNI_ID_MAX + IFNAMSIZ + 2]);
-
 int gw_record_put(struct gw_ipam *s, const struct gw_record *r, struct gw_err *e);
 /* 1: found, 0: none (or what a power cut left of one). */
-int gw_record_get(struct gw_ipam *s, const struct gw_ipam_owner *o, struct gw_record *out, struct gw_err *e);
-int gw_record_drop(struct gw_ipam *s, const struct gw_ipam_owner *o, struct gw_err *e);
+int gw_record_get(struct gw_ipam *s, const char *container, struct gw_record *out, struct gw_err *e);
+int gw_record_drop(struct gw_ipam *s, const char *container, struct gw_err *e);
 /* Every one; fn may drop it. Files that are none of ours are removed. Stops at the first failure. */
 int gw_record_each(struct gw_ipam *s, int (*fn)(void *arg, const struct gw_record *r, struct gw_err *e), void *arg,
                    struct gw_err *e);
