@@ -5,8 +5,8 @@ need_migration
 plan 14
 
 check "redis starts on host-a" redis host-a r310 200
-check "a client holds one connection and writes 5,000 keys a second" load_start r310 --rate 5000 --pipeline 16
-digest_before=$(cli r310 debug digest-value k:1 2>/dev/null)
+check "a client holds one connection and writes 5,000 keys a second" load_start r310 --rate 5000 --pipeline 16 --keys 20000
+digest_before=$(cli r310 debug digest-value k:30000 2>/dev/null)
 check "it may move, says the check" "$TOP/bin/godwit" check r310 --to host-b
 load_ctl r310 mark before >/dev/null
 check "it moves to host-b" migrate r310 host-b
@@ -25,4 +25,4 @@ is "the client's TCP lost no packet" "$(field "$T/mark" timeouts)" 0
 check "every key is right, by the client's own books" load_stop r310
 is "over the connection it began with" "$(field "$T/load-r310.end" same_port) $(field "$T/load-r310.end" lost)" "true 0"
 check "a new client is served on host-b" cli r310 ping
-is "keys that nobody wrote to are what they were" "$(cli r310 debug digest-value k:1 2>/dev/null)" "$digest_before"
+is "keys that nobody wrote to are what they were" "$(cli r310 debug digest-value k:30000 2>/dev/null)" "$digest_before"

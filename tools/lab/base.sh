@@ -63,10 +63,16 @@ cg_enter() { # HOST: move the calling (sub)shell
 # process itself: once the cgroup namespace is made (its root is where the
 # host's first process was), the host's own go to a leaf beside the containers'.
 cg_make_leaf() { # HOST
-	local d=/sys/fs/cgroup/$LAB/$1 p
+	local d=/sys/fs/cgroup/$LAB/$1 i p
 	pure_v2 || return 0
 	mkdir -p "$d/init"
-	while read -r p; do echo "$p" >"$d/init/cgroup.procs" || die "move process $p to $d/init"; done <"$d/cgroup.procs"
+	# A list that is read while it shrinks misses some: again until it is empty.
+	for i in $(seq 1 50); do
+		set -- $(cat "$d/cgroup.procs")
+		[ $# -gt 0 ] || break
+		for p in "$@"; do echo "$p" >"$d/init/cgroup.procs" 2>/dev/null || true; done
+	done
+	[ -z "$(cat "$d/cgroup.procs")" ] || die "processes stay in $d, so it can't hand its controllers on"
 	cg_hand_on "$d"
 }
 cg_pids() { # [HOST]: every process of the lab
