@@ -254,6 +254,14 @@ static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
 	return gw_store_add(s->store, &sp, e);
 }
 
+static void settle(struct gw_dest *s)
+{
+	struct gw_err e;
+	if (gw_mover_routed.settle(s->container, &s->pod, &e) < 0)
+		gw_error("the arrived container cannot end connections", kv_str("mig", s->mig),
+		         kv_str("reason", e.text));
+}
+
 static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 {
 	int rc = gw_dest_commit(s, e);
@@ -264,7 +272,9 @@ static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 		return rc;
 	struct gw_msg m = gw_msg_new("committed");
 	yyjson_mut_obj_add_uint(m.doc, m.root, "resume_us", s->resume_us);
-	return gw_msg_send(c, &m, e);
+	rc = gw_msg_send(c, &m, e);
+	settle(s);
+	return rc;
 }
 
 /* 1: the conversation is over. */
@@ -333,6 +343,7 @@ static void finish(struct gw_dest *s)
 {
 	struct gw_err e;
 	gw_progress_phase(s->progress, "Filling");
+	settle(s); /* again, for a commit that came another way */
 	if (gw_restore_finish(s->restore, RUNC_END_TIMEOUT_MS, &e) < 0)
 		gw_error("runc restore did not end well", kv_str("mig", s->mig), kv_str("reason", e.text));
 	gw_store_free(gw_take(s->store));

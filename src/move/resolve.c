@@ -337,6 +337,9 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 		if (have_pod && gw_mover_routed.activate(j->container, &pod, &e) < 0)
 			gw_error("route to the arrived container not set", kv_str("mig", j->mig),
 			         kv_str("reason", e.text));
+		if (have_pod && gw_mover_routed.settle(j->container, &pod, &e) < 0)
+			gw_error("the arrived container cannot end connections", kv_str("mig", j->mig),
+			         kv_str("reason", e.text));
 		j->dest = D_COMMITTED;
 		if (gw_journal_write(d->cfg.state_dir, j, &e) < 0)
 			gw_error("journal not written", kv_str("mig", j->mig), kv_str("reason", e.text));

@@ -53,10 +53,13 @@ struct gw_mover {
 	int (*seal)(const char *id, const struct gw_pod *p, struct gw_err *e);
 	/* Undo it; also when it was not sealed. */
 	int (*unseal)(const char *id, const struct gw_pod *p, struct gw_err *e);
-	/* Destination, at the commit: the copy may end its connections
-	 * (net/dormant.h), and the host's route to the pod points at the veth. A
-	 * few netlink messages, no program is started. */
+	/* Destination, at the commit: the host's route to the pod points at the
+	 * veth. A few netlink messages, no program is started. */
 	int (*activate)(const char *id, const struct gw_pod *p, struct gw_err *e);
+	/* Destination, when the container runs: it may end its connections again
+	 * (net/dormant.h). Not in the freeze: a change of nf_tables waits for an
+	 * RCU grace period, 10 ms. */
+	int (*settle)(const char *id, const struct gw_pod *p, struct gw_err *e);
 	/* Source, at the commit: the host's route to the pod points at the
 	 * destination host. Replaces in one step. via_host: its addresses on a
 	 * link it shares with us, one per family the pod has, "10.9.0.3" or

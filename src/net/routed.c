@@ -97,10 +97,18 @@ static int activate(const char *id, const struct gw_pod *p, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_nl_open(NETLINK_ROUTE, &n, e);
 	if (rc == 0)
-		rc = gw_dormant_end(names.link, e);
-	if (rc == 0)
 		rc = route_to_link(&n, p, names.link, e);
 	return rc < 0 ? gw_wrap(e, "activate %s", id) : 0;
+}
+
+static int settle(const char *id, const struct gw_pod *p, struct gw_err *e)
+{
+	struct gw_routed_names names;
+	(void)p;
+	int rc = gw_routed_names(id, &names, e);
+	if (rc == 0)
+		rc = gw_dormant_end(names.link, e);
+	return rc < 0 ? gw_wrap(e, "settle %s", id) : 0;
 }
 
 static int turn_back(const char *id, const struct gw_pod *p, struct gw_err *e)
@@ -272,6 +280,7 @@ const struct gw_mover gw_mover_routed = {
         .seal = seal,
         .unseal = unseal,
         .activate = activate,
+        .settle = settle,
         .turn = turn,
         .turn_back = turn_back,
         .discard = gw_routed_discard,

@@ -124,6 +124,7 @@ static void a_dormant_pod_ends_no_connection_and_says_all_else(void **state)
 		assert_true(is_heard(families[i], TH_ACK | TH_PUSH));
 	}
 	OK(m->activate(id, &pod, &e));
+	OK(m->settle(id, &pod, &e));
 	for (int i = 0; i < 2; i++) {
 		assert_true(is_heard(families[i], TH_FIN | TH_ACK));
 		assert_true(is_heard(families[i], TH_RST));
