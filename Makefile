@@ -1,7 +1,7 @@
 # The few things one does with the tree; everything is done by a script that
 # can be called alone. GODWIT_NATIVE=1 uses this machine (Debian 13) instead of
 # the cached Debian 13 root.
-.PHONY: all demo test bench lab-up lab-down clean fmt help
+.PHONY: all demo test bench lab-up lab-down clean fmt limits help
 
 all:
 	@tools/build
@@ -17,6 +17,8 @@ lab-down:
 	@tools/godwit-lab down
 fmt:
 	@tools/in-root sh -c 'clang-format -i $$(git ls-files "*.c" "*.h" 2>/dev/null || find cmd src preload tests bench fuzz -name "*.[ch]")'
+limits:
+	@tools/build --quiet && tools/in-root build/gen-limits > docs/limits.md
 clean:
 	@rm -rf build build-test build-asan build-fuzz
 help:
