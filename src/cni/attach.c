@@ -314,7 +314,7 @@ static int make(struct job *j, const struct gw_cni_env *env, struct gw_err *e)
 	if (rc == 0 && !moves_in)
 		rc = forward(p, e);
 	if (rc == 0)
-		rc = gw_routed_fill(env->container, p, env->netns, e);
+		rc = gw_routed_fill(env->container, p, env->netns, moves_in, e);
 	if (rc == 0 && !moves_in)
 		rc = gw_mover_routed.activate(env->container, p, e);
 	return rc;

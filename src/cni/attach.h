@@ -15,7 +15,7 @@
  * container's id wakes it.
  *
  * Calling thread's namespace: the host's. Each call holds the lock of
- * cni/ipam.h from its beginning to its end, for some 20 ms; the kernel
+ * cni/ipam.h from its beginning to its end, for 6 ms (ADD) to 40 ms (DEL); the kernel
  * serialises the same work anyway. Reasons: cni/result.h. */
 
 /* out: as it stands now, host_ifname is this host's end. On failure nothing is left. */

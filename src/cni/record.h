@@ -27,7 +27,7 @@ int gw_record_each(struct gw_ipam *s, int (*fn)(void *arg, const struct gw_recor
 /* Has that migration's pod arrived here once already? */
 bool gw_record_is_done(const struct gw_ipam *s, const char *migration);
 
-/* For godwitd, after gw_mover_routed.activate: the dormant pod lives here now.
+/* For godwitd, after gw_mover_routed.activate and the freeze: the dormant pod lives here now.
  * Should its sandbox be made again, with the annotations still there, it gets
  * an ordinary address. None of that id: -ENOENT. */
 int gw_record_arrived(const char *data_dir, const char *container, struct gw_err *e);

@@ -24,9 +24,10 @@ int gw_routed_discard(const char *id, const struct gw_pod *p, const char *netns_
 /* May this pod's addresses be set up dormant here? "NoForwarding", "AddressInUse".
  * Lets the uplink take in what comes back from the source (see mover.h). */
 int gw_routed_may_come(const struct gw_pod *p, struct gw_err *e);
-/* The dormant network of prepare in a namespace that somebody else made. On
- * failure nothing of it is left. p->ifname must not be there yet. */
-int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, struct gw_err *e);
+/* The network that prepare makes, in a namespace that somebody else made;
+ * dormant: it may not end connections (net/dormant.h). On failure nothing of
+ * it is left. p->ifname must not be there yet. */
+int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, bool dormant, struct gw_err *e);
 
 /* 0, or "NoForwarding" with the sysctl to set. */
 int gw_routed_forwards(int family, struct gw_err *e);

@@ -212,8 +212,8 @@ static int wait_usable(struct gw_nl *in, struct gw_nl *host, const struct gw_pod
 	}
 }
 
-static int build(const struct gw_routed_names *names, const struct gw_pod *p, const char *netns, struct gw_nl *host,
-                 struct gw_err *e)
+static int build(const struct gw_routed_names *names, const struct gw_pod *p, const char *netns, bool dormant,
+                 struct gw_nl *host, struct gw_err *e)
 {
 	gw_auto(fd) int fd = -1;
 	gw_auto(nl) struct gw_nl in = {0};
@@ -226,7 +226,8 @@ static int build(const struct gw_routed_names *names, const struct gw_pod *p, co
 		return rc;
 	const struct gw_veth_end ours = {.name = names->link, .mac = p->host_mac, .netns_fd = -1};
 	const struct gw_veth_end theirs = {.name = p->ifname, .mac = p->mac, .netns_fd = fd};
-	rc = gw_dormant_begin(names->link, e);
+	if (dormant)
+		rc = gw_dormant_begin(names->link, e);
 	if (rc == 0)
 		rc = gw_rt_veth(host, &ours, &theirs, p->mtu, e);
 	/* Our end first: an interface whose peer is down has no carrier, and loses its routes. */
@@ -248,7 +249,7 @@ int gw_routed_may_come(const struct gw_pod *p, struct gw_err *e)
 	return rc;
 }
 
-int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, struct gw_err *e)
+int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, bool dormant, struct gw_err *e)
 {
 	struct gw_routed_names names;
 	gw_auto(nl) struct gw_nl host = {0};
@@ -260,7 +261,7 @@ int gw_routed_fill(const char *id, const struct gw_pod *p, const char *netns, st
 	struct gw_link there;
 	if (gw_rt_link(&host, names.link, 0, &there, NULL) == 0)
 		return gw_fail(e, GW_SYS, EEXIST, "interface %s of %s", names.link, id);
-	rc = build(&names, p, netns, &host, e);
+	rc = build(&names, p, netns, dormant, &host, e);
 	/* By our end only: an interface of that name inside may be somebody else's. */
 	if (rc < 0)
 		(void)gw_routed_discard(id, p, "", NULL);
@@ -283,7 +284,7 @@ int gw_routed_prepare(const char *id, const struct gw_pod *p, char *out_netns, s
 	if (rc == 0) {
 		rc = gw_netns_make(names.netns, e);
 		if (rc == 0)
-			rc = build(&names, p, names.netns, &host, e);
+			rc = build(&names, p, names.netns, true, &host, e);
 		if (rc < 0)
 			(void)gw_routed_discard(id, p, NULL, NULL); /* the first error is the one to tell */
 	}
