@@ -49,6 +49,7 @@ def row_of(samples, rss, rate):
         "predicted_freeze_ms": {"p50": quantile([r["predicted_freeze_ms"] for r in result], 0.5)},
         "rounds": quantile([r["rounds"] for r in result], 0.5),
         "steps_ms": {k: quantile([r.get("steps", {}).get(k, 0) for r in result], 0.5) for k in STEPS},
+        "client_wait_ms": {k: quantile([s["waits"][k] / 1000 for s in ours], 0.5) for k in ("before", "freeze", "after")},
         "cut_short": bool(ends and ends[-1]["failed"]),
     }
 
@@ -82,6 +83,10 @@ def report(rows, daemon):
     print("\nWhere the freeze goes (ms, p50; last pages run beside the dump, resume is part of commit)")
     table(["MiB", "writes/s"] + STEPS,
           [[show(r["rss_mib"]), show(r["writes_per_s"])] + [show(float(r["steps_ms"][k])) for k in STEPS] for r in rows])
+    print("\nThe client's longest wait (ms, p50) of what it sent while memory was copied, in the freeze, and afterwards")
+    table(["MiB", "writes/s", "before", "freeze", "after"],
+          [[show(r["rss_mib"]), show(r["writes_per_s"])] + [show(r["client_wait_ms"][k]) for k in ("before", "freeze", "after")]
+           for r in rows])
     if daemon:
         print(f"\nidle godwitd: {daemon['rss_kib'] / 1024:.1f} MiB RSS")
 
