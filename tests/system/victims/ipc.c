@@ -67,7 +67,7 @@ static void nobody(int ready)
 	    prctl(PR_SET_NAME, "plain one") != 0 || setpriority(PRIO_PROCESS, 0, 7) != 0 ||
 	    prctl(PR_SET_DUMPABLE, 1) != 0)
 		_exit(1);
-	(void)write(ready, "k", 1);
+	(void)!write(ready, "k", 1);
 	for (;;)
 		pause();
 }
