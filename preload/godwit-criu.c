@@ -12,6 +12,7 @@
  *            a pod namespace with no tracked connection is not asked for
  *            them: the kernel walks the whole machine's hash table (12 ms);
  *            sysfs of an external network namespace is not mounted (10 ms);
+ *            a periodic timerfd that is due is shown as due (fdinfo.c);
  *            before CRIU looks at the freezer it waits for godwit ("freeze").
  *   restore  before the first image is opened it waits ("images");
  *            before the restored tasks are let go it waits ("resume");
@@ -296,7 +297,8 @@ int openat64(int dirfd, const char *path, int flags, ...)
 		errno = ECANCELED;
 		return -1;
 	}
-	return real(dirfd, path, flags, mode);
+	int fd = real(dirfd, path, flags, mode);
+	return mode_is("dump") && !strncmp(path, "fdinfo/", 7) ? gwc_fdinfo_open(fd) : fd;
 }
 
 int open64(const char *path, int flags, ...)

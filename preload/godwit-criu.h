@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 
 /* The parts of libgodwit-criu.so that have rules of their own to test. */
@@ -18,3 +19,9 @@ void gwc_tar(char *const argv[]);
 int gwc_pack(int dirfd, int out);
 /* Unpack what gwc_pack made into dirfd. -1: not one of ours. */
 int gwc_unpack(int in, int dirfd);
+
+/* Text of /proc/PID/fdinfo/FD: a periodic timerfd that is due is said to be
+ * due, in place. false: it is nothing of that kind. */
+bool gwc_fdinfo_wind(char *text);
+/* fd, or in its place (fd is closed) a file that says so. */
+int gwc_fdinfo_open(int fd);
