@@ -332,7 +332,7 @@ static int put_back(struct gw_inject *in)
 	return rc;
 }
 
-static uint64_t find_in(int mem, const struct gw_vma *v)
+static uint64_t find_in(int mem, const struct gw_vma *v, bool *read_any)
 {
 	enum { PIECE = 64 << 10, LOOK_MAX = 16 << 20 };
 	gw_auto(mem) uint8_t *buf = malloc(PIECE);
@@ -341,6 +341,7 @@ static uint64_t find_in(int mem, const struct gw_vma *v)
 		ssize_t n = pread(mem, buf, end - at < PIECE ? end - at : PIECE, (off_t)at);
 		if (n <= 0)
 			return 0;
+		*read_any = true;
 		for (size_t i = 0; i + gw_arch_syscall_len <= (size_t)n; i += gw_arch_insn_align)
 			if (!memcmp(buf + i, gw_arch_syscall_insn, gw_arch_syscall_len))
 				return at + i;
@@ -358,14 +359,15 @@ static int find_insn(pid_t pid, uint64_t *out, struct gw_err *e)
 	gw_auto(fd) int mem = open(path, O_RDONLY | O_CLOEXEC);
 	int rc = mem < 0 ? -errno : gw_maps_read(&m, pid);
 	uint64_t at = 0;
+	bool read_any = false;
 	for (int vdso = 1; rc == 0 && !at && vdso >= 0; vdso--)
 		for (size_t i = 0; i < m.n && !at; i++)
 			if (m.v[i].prot & GW_PROT_X && gw_vma_named(&m, &m.v[i], "[vdso]") == vdso &&
 			    !gw_vma_named(&m, &m.v[i], "[vsyscall]"))
-				at = find_in(mem, &m.v[i]);
-	bool none = rc == 0 && m.n == 0;
+				at = find_in(mem, &m.v[i], &read_any);
 	gw_maps_done(&m);
-	if (none || rc == -ENOENT || rc == -ESRCH)
+	/* The memory of one that is ending reads as nothing. */
+	if ((rc == 0 && !read_any) || rc == -ENOENT || rc == -ESRCH)
 		return gw_fail(e, GW_RETRY, ESRCH, "look into process %d", pid);
 	if (rc < 0)
 		return gw_fail(e, GW_SYS, -rc, "look into process %d", pid);
