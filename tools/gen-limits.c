@@ -7,14 +7,17 @@
 static const char head[] =
         "# What cannot move, and what to do about it\n"
         "\n"
-        "Made from src/move/check_table.c by tools/gen-limits (`make limits`); a test compares them. `godwit check CONTAINER "
-        "--to HOST` tells which of these hold for a container, with the process, file or feature that is meant, and freezes "
+        "Made from src/move/check_table.c by tools/gen-limits (`make limits`); a test compares them. `godwit check "
+        "CONTAINER "
+        "--to HOST` tells which of these hold for a container, with the process, file or feature that is meant, and "
+        "freezes "
         "nothing. *Blocks*: the migration is refused. *Note*: it moves, but slower or with a difference.\n"
         "\n"
         "Beyond the table:\n"
         "\n"
         "- Files are not copied: a writable root file system or volume must be the same on both hosts.\n"
-        "- Shared memory (MAP_SHARED anonymous, memfd, System V) and locked or huge pages are right, but go in the freeze: it "
+        "- Shared memory (MAP_SHARED anonymous, memfd, System V) and locked or huge pages are right, but go in the "
+        "freeze: it "
         "grows with them.\n"
         "- Pages shared by fork are sent, stored and restored once per process.\n"
         "- A destination with strict reverse path filtering (net.ipv4.conf.all.rp_filter=1) can cost a connection with "
@@ -31,7 +34,8 @@ int main(void)
 			group = r->group;
 			(void)printf("\n## %s\n\n| code | | what | way out |\n|---|---|---|---|\n", group);
 		}
-		(void)printf("| %s | %s | %s | %s |\n", r->code, r->is_warning ? "note" : "blocks", r->what, r->way_out);
+		(void)printf("| %s | %s | %s | %s |\n", r->code, r->is_warning ? "note" : "blocks", r->what,
+		             r->way_out);
 	}
 	return ferror(stdout) || fflush(stdout) != 0;
 }

@@ -46,9 +46,9 @@ struct gw_inject {
 	long rseq_cs;
 	struct sud sud;
 	uint64_t stopped_at;
-	bool ready;  /* mask and dispatch are ours */
-	bool moved;  /* its registers are ours */
-	bool resave; /* saved differs from what the thread has */
+	bool ready;   /* mask and dispatch are ours */
+	bool moved;   /* its registers are ours */
+	bool resave;  /* saved differs from what the thread has */
 	int stop_sig; /* a SIGSTOP that came while it ran for us */
 };
 
@@ -112,12 +112,15 @@ static bool may_begin_again(long nr)
 {
 	static const long calls[] = {
 #ifdef SYS_epoll_wait
-		SYS_epoll_wait,
+	        SYS_epoll_wait,
 #endif
-		SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop, SYS_semtimedop, SYS_io_getevents,
-		SYS_io_pgetevents, SYS_io_uring_enter, SYS_msgrcv, SYS_msgsnd, SYS_mq_timedreceive, SYS_mq_timedsend,
-		SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg, SYS_sendto,
-		SYS_sendmsg, SYS_sendmmsg, SYS_accept, SYS_accept4, SYS_connect,
+	        SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop,
+	        SYS_semtimedop,  SYS_io_getevents, SYS_io_pgetevents,   SYS_io_uring_enter,
+	        SYS_msgrcv,      SYS_msgsnd,       SYS_mq_timedreceive, SYS_mq_timedsend,
+	        SYS_read,        SYS_readv,        SYS_write,           SYS_writev,
+	        SYS_recvfrom,    SYS_recvmsg,      SYS_recvmmsg,        SYS_sendto,
+	        SYS_sendmsg,     SYS_sendmmsg,     SYS_accept,          SYS_accept4,
+	        SYS_connect,
 	};
 	for (size_t i = 0; i < gw_countof(calls); i++)
 		if (calls[i] == nr)
@@ -132,7 +135,8 @@ static bool signal_waits(const struct gw_inject *in)
 	uint64_t mask = 0;
 	(void)pt(PTRACE_GETSIGMASK, in->tid, SIGSET_BYTES, &mask);
 	for (unsigned shared = 0; shared < 2; shared++) {
-		struct __ptrace_peeksiginfo_args a = {.nr = gw_countof(si), .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0};
+		struct __ptrace_peeksiginfo_args a = {.nr = gw_countof(si),
+		                                      .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0};
 		long n = ptrace(PTRACE_PEEKSIGINFO, in->tid, &a, si);
 		for (long i = 0; i < n; i++)
 			if (!(mask >> (si[i].si_signo - 1) & 1))
@@ -174,10 +178,12 @@ static int seize(struct gw_inject *in, struct gw_err *e)
 		if (gw_task_read(in->tid, &t) < 0 || t.state == 'Z' || t.state == 'X')
 			return gw_fail(e, GW_RETRY, ESRCH, "stop thread %d of process %d", in->tid, in->pid);
 		if (t.tracer)
-			return gw_fail(e, GW_INPUT, EPERM, "process %d is being traced by process %d (a debugger?): end that first",
-				       in->pid, t.tracer);
-		return gw_fail(e, GW_SYS, -rc, "trace process %d (needs CAP_SYS_PTRACE, and CAP_SYS_ADMIN to pass its seccomp filter)",
-			       in->pid);
+			return gw_fail(e, GW_INPUT, EPERM,
+			               "process %d is being traced by process %d (a debugger?): end that first",
+			               in->pid, t.tracer);
+		return gw_fail(e, GW_SYS, -rc,
+		               "trace process %d (needs CAP_SYS_PTRACE, and CAP_SYS_ADMIN to pass its seccomp filter)",
+		               in->pid);
 	}
 	return 0;
 }
@@ -193,8 +199,9 @@ static int await_stop(struct gw_inject *in, uint64_t deadline_us, struct gw_err 
 			rc = pt(PTRACE_CONT, in->tid, 0, (void *)(uintptr_t)WSTOPSIG(st));
 		if (rc == -ETIMEDOUT)
 			return gw_fail(e, GW_RETRY, ETIMEDOUT,
-				       "thread %d of process %d did not stop within %d ms: it waits in the kernel (a vfork, a dead disk, or it is frozen)",
-				       in->tid, in->pid, STOP_WAIT_US / 1000);
+			               "thread %d of process %d did not stop within %d ms: it waits in the kernel (a "
+			               "vfork, a dead disk, or it is frozen)",
+			               in->tid, in->pid, STOP_WAIT_US / 1000);
 		if (rc < 0)
 			return gw_fail(e, GW_RETRY, -rc, "stop thread %d of process %d", in->tid, in->pid);
 	}
@@ -236,7 +243,8 @@ static int make_ready(struct gw_inject *in)
 	struct __ptrace_rseq_configuration rseq = {0};
 	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, in->tid, sizeof(rseq), &rseq) > 0 && rseq.rseq_abi_pointer) {
 		errno = 0;
-		long cs = ptrace(PTRACE_PEEKDATA, in->tid, (void *)(uintptr_t)(rseq.rseq_abi_pointer + RSEQ_CS_AT), NULL);
+		long cs =
+		        ptrace(PTRACE_PEEKDATA, in->tid, (void *)(uintptr_t)(rseq.rseq_abi_pointer + RSEQ_CS_AT), NULL);
 		if (errno == 0 && cs) {
 			in->rseq_at = rseq.rseq_abi_pointer + RSEQ_CS_AT;
 			in->rseq_cs = cs;

@@ -26,7 +26,8 @@ void gw_arch_before(pid_t pid, pid_t tid, struct gw_before *out)
 	unsigned long a[6], sp, pc;
 	long nr;
 	/* "running" or "-1 sp pc": not in a call that could be broken off. */
-	if (f && fscanf(f, "%ld %lx %lx %lx %lx %lx %lx %lx %lx", &nr, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &sp, &pc) == 9)
+	if (f && fscanf(f, "%ld %lx %lx %lx %lx %lx %lx %lx %lx", &nr, &a[0], &a[1], &a[2], &a[3], &a[4], &a[5], &sp,
+	                &pc) == 9)
 		*out = (struct gw_before){.known = true, .nr = nr, .arg0 = a[0], .sp = sp, .pc = pc};
 }
 

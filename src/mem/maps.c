@@ -55,7 +55,8 @@ static bool perms(const char **p, const char *end, struct gw_vma *v)
 	const char *s = *p;
 	if (end - s < 4)
 		return false;
-	v->prot = (uint8_t)((s[0] == 'r' ? GW_PROT_R : 0) | (s[1] == 'w' ? GW_PROT_W : 0) | (s[2] == 'x' ? GW_PROT_X : 0));
+	v->prot = (uint8_t)((s[0] == 'r' ? GW_PROT_R : 0) | (s[1] == 'w' ? GW_PROT_W : 0) |
+	                    (s[2] == 'x' ? GW_PROT_X : 0));
 	v->shared = s[3] == 's';
 	*p += 4;
 	return s[3] == 's' || s[3] == 'p';
@@ -66,10 +67,10 @@ int gw_maps_parse_line(const char *text, size_t at, size_t len, struct gw_vma *o
 	const char *p = text + at, *end = p + len;
 	struct gw_vma v = {.line = (uint32_t)at, .line_len = (uint32_t)len};
 	uint64_t major, minor;
-	if (!number(&p, end, 16, &v.start) || !sign(&p, end, '-') || !number(&p, end, 16, &v.end) || !sign(&p, end, ' ') ||
-	    !perms(&p, end, &v) || !sign(&p, end, ' ') || !number(&p, end, 16, &v.off) || !sign(&p, end, ' ') ||
-	    !number(&p, end, 16, &major) || !sign(&p, end, ':') || !number(&p, end, 16, &minor) || !sign(&p, end, ' ') ||
-	    !number(&p, end, 10, &v.ino))
+	if (!number(&p, end, 16, &v.start) || !sign(&p, end, '-') || !number(&p, end, 16, &v.end) ||
+	    !sign(&p, end, ' ') || !perms(&p, end, &v) || !sign(&p, end, ' ') || !number(&p, end, 16, &v.off) ||
+	    !sign(&p, end, ' ') || !number(&p, end, 16, &major) || !sign(&p, end, ':') ||
+	    !number(&p, end, 16, &minor) || !sign(&p, end, ' ') || !number(&p, end, 10, &v.ino))
 		return -EINVAL;
 	if (v.start >= v.end || major > UINT32_MAX || minor > UINT32_MAX)
 		return -EINVAL;
@@ -177,7 +178,8 @@ bool gw_vma_named(const struct gw_maps *m, const struct gw_vma *v, const char *n
 
 bool gw_vma_is_private_anon(const struct gw_maps *m, const struct gw_vma *v)
 {
-	static const char *const kernels_own[] = {"[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[vectors]", "[uprobes]"};
+	static const char *const kernels_own[] = {"[vdso]",     "[vvar]",    "[vvar_vclock]",
+	                                          "[vsyscall]", "[vectors]", "[uprobes]"};
 	if (v->shared || v->ino || v->major || v->minor)
 		return false;
 	if (v->name_len == 0)

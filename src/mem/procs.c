@@ -98,8 +98,8 @@ int gw_pids_read(struct gw_pids *p, const char *cgroup_dir, struct gw_err *e)
 	int rc = read_tree(p, AT_FDCWD, cgroup_dir, 0);
 	if (rc == -EXDEV)
 		return gw_fail(e, GW_INPUT, EXDEV,
-			       "%s holds processes that are not visible from here: run in the host's pid namespace",
-			       cgroup_dir);
+		               "%s holds processes that are not visible from here: run in the host's pid namespace",
+		               cgroup_dir);
 	if (rc < 0)
 		return gw_fail(e, GW_SYS, -rc, "list the processes of cgroup %s", cgroup_dir);
 	if (!p->n)
@@ -146,10 +146,10 @@ int gw_task_parse(const char *text, struct gw_task *out)
 	if (!state || !*state)
 		return -EINVAL;
 	struct gw_task t = {.state = *state,
-			    .threads = (uint32_t)field_u64(text, "Threads", 10),
-			    .tgid = (pid_t)field_u64(text, "Tgid", 10),
-			    .tracer = (pid_t)field_u64(text, "TracerPid", 10),
-			    .locked_kb = field_u64(text, "VmLck", 10)};
+	                    .threads = (uint32_t)field_u64(text, "Threads", 10),
+	                    .tgid = (pid_t)field_u64(text, "Tgid", 10),
+	                    .tracer = (pid_t)field_u64(text, "TracerPid", 10),
+	                    .locked_kb = field_u64(text, "VmLck", 10)};
 	t.ignores_child = field_u64(text, "SigIgn", 16) >> (SIGCHLD - 1) & 1;
 	while (ns && *ns >= '0' && *ns <= '9' && t.nlevels < GW_NSPID_MAX) {
 		char *next;

@@ -165,7 +165,7 @@ static bool has_any(const char *flags, const char *const *list, size_t n)
 static bool is_plain(const char *flags)
 {
 	static const char *const acts[] = {"gd", "lo", "nr", "ht", "dp", "sr", "rr", "dc",
-					   "dd", "mg", "hg", "nh", "wf", "io", "pf", "ss"};
+	                                   "dd", "mg", "hg", "nh", "wf", "io", "pf", "ss"};
 	return !has_any(flags, acts, gw_countof(acts));
 }
 
@@ -193,7 +193,8 @@ static bool has_twin(const struct gw_maps *m, size_t i, const struct gw_flag_ent
 			continue;
 		const struct gw_vma *o = &m->v[(ptrdiff_t)i + side];
 		if ((side < 0 ? o->end == v->start : o->start == v->end) && o->prot == v->prot &&
-		    same_backing(en, o, hash(gw_vma_name(m, o), o->name_len)) && o->start < en->v.end && o->end > en->v.start)
+		    same_backing(en, o, hash(gw_vma_name(m, o), o->name_len)) && o->start < en->v.end &&
+		    o->end > en->v.start)
 			return true;
 	}
 	return false;
@@ -239,8 +240,8 @@ void gw_smaps_mark(const struct gw_flags *f, struct gw_maps *m)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		struct gw_vma *v = &m->v[i];
-		v->ours = gw_vma_is_private_anon(m, v) &&
-			  gw_flags_are_ours(m, v, f->known ? gw_flags_of(f, m, i) : NULL);
+		v->ours =
+		        gw_vma_is_private_anon(m, v) && gw_flags_are_ours(m, v, f->known ? gw_flags_of(f, m, i) : NULL);
 	}
 }
 

@@ -12,9 +12,9 @@ enum gw_space_kind { GW_SPACE_PROC = 1, GW_SPACE_SHMEM = 2 };
 struct gw_space {
 	uint32_t id;
 	enum gw_space_kind kind;
-	pid_t pid;      /* on the source, host pid namespace: whom to read it from */
-	pid_t vpid;     /* PROC: pid inside the container: how CRIU's restore names it */
-	uint64_t shmid; /* SHMEM: inode, as CRIU's images name it */
+	pid_t pid;           /* on the source, host pid namespace: whom to read it from */
+	pid_t vpid;          /* PROC: pid inside the container: how CRIU's restore names it */
+	uint64_t shmid;      /* SHMEM: inode, as CRIU's images name it */
 	uint64_t size_bytes; /* SHMEM: of the object */
 	uint64_t map_addr;   /* SHMEM: address in `pid` where offset map_off is mapped */
 	uint64_t map_off;

@@ -23,7 +23,8 @@ int gw_store_add(struct gw_store *s, const struct gw_space *space, struct gw_err
 /* npages from data at addr. remember: note the span as recently written
  * (the page server fills those first). Unknown space: GW_PEER. No room:
  * GW_SYS ENOSPC/ENOMEM. */
-int gw_store_write(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t npages, const void *data, struct gw_err *e);
+int gw_store_write(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t npages, const void *data,
+                   struct gw_err *e);
 /* The span reads as zero from now on and costs no memory. */
 int gw_store_drop(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t npages, struct gw_err *e);
 

@@ -41,7 +41,7 @@ int gw_proc_open(pid_t pid, const char *name, int flags)
 }
 
 int gw_tracker_new(enum gw_track_backend want, const char *cgroup_dir, pid_t init_pid, struct gw_tracker **out,
-		   struct gw_err *e)
+                   struct gw_err *e)
 {
 	char why[400];
 	enum gw_track_backend best = want;
@@ -56,7 +56,8 @@ int gw_tracker_new(enum gw_track_backend want, const char *cgroup_dir, pid_t ini
 	if (rc < 0)
 		return gw_fail(e, GW_INPUT, -rc, "look at process %d", init_pid);
 	if (!task.nlevels)
-		return gw_fail(e, GW_SYS, ENOSYS, "process %d: the kernel does not tell pids in namespaces (NSpid)", init_pid);
+		return gw_fail(e, GW_SYS, ENOSYS, "process %d: the kernel does not tell pids in namespaces (NSpid)",
+		               init_pid);
 	struct gw_tracker *t = calloc(1, sizeof(*t));
 	char *dir = strdup(cgroup_dir);
 	if (!t || !dir) {
@@ -128,7 +129,7 @@ int gw_emit_flush(struct gw_tracker *t, struct gw_err *e)
 		return 0;
 	uint64_t from = gw_now_us();
 	int rc = t->out_drop ? t->sink->drop(t->sink->ctx, t->out_space, t->out, t->nout, e)
-			     : t->sink->dirty(t->sink->ctx, t->out_space, t->out, t->nout, e);
+	                     : t->sink->dirty(t->sink->ctx, t->out_space, t->out, t->nout, e);
 	t->sink_us += gw_now_us() - from;
 	t->nout = 0;
 	if (rc < 0)
@@ -172,7 +173,7 @@ static int drop_one(void *ctx, uint64_t page, uint64_t n)
 }
 
 int gw_emit_drops(struct gw_tracker *t, uint32_t space, struct gw_pageset *reported, uint64_t from, uint64_t to,
-		  struct gw_err *e)
+                  struct gw_err *e)
 {
 	struct drop_ctx d = {.t = t, .space = space, .e = e};
 	return gw_pageset_take(reported, from, to, drop_one, &d);
@@ -238,7 +239,9 @@ static int proc_add(struct gw_tracker *t, pid_t pid, struct gw_err *e)
 {
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
-		return errno == ESRCH || errno == EINVAL ? 0 : gw_fail(e, GW_SYS, errno, "open a handle on process %d", pid);
+		return errno == ESRCH || errno == EINVAL
+		               ? 0
+		               : gw_fail(e, GW_SYS, errno, "open a handle on process %d", pid);
 	struct gw_proc *p = NULL;
 	if (t->n == t->cap) {
 		size_t cap = t->cap ? t->cap * 2 : 16;
@@ -254,8 +257,13 @@ static int proc_add(struct gw_tracker *t, pid_t pid, struct gw_err *e)
 		(void)close(pidfd);
 		return gw_fail(e, GW_SYS, ENOMEM, "track process %d", pid);
 	}
-	*p = (struct gw_proc){.pid = pid, .space = ++t->next_space, .pidfd = pidfd, .pagemap = -1, .uffd = -1,
-			      .fresh = true, .seen = true};
+	*p = (struct gw_proc){.pid = pid,
+	                      .space = ++t->next_space,
+	                      .pidfd = pidfd,
+	                      .pagemap = -1,
+	                      .uffd = -1,
+	                      .fresh = true,
+	                      .seen = true};
 	t->v[t->n++] = p;
 	return 1;
 }
@@ -273,8 +281,10 @@ static int look_at(struct gw_tracker *t, struct gw_proc *p, bool frozen, struct 
 	if (p->task.state == 'Z' || p->task.state == 'X') {
 		/* Its first thread has ended and others go on; or all are about to. */
 		if (frozen)
-			return gw_fail(e, GW_INPUT, EOPNOTSUPP,
-				       "the first thread of process %d has ended while others go on: CRIU cannot dump that", p->pid);
+			return gw_fail(
+			        e, GW_INPUT, EOPNOTSUPP,
+			        "the first thread of process %d has ended while others go on: CRIU cannot dump that",
+			        p->pid);
 		p->task.threads = 0;
 		return 0;
 	}
@@ -449,12 +459,14 @@ static int read_frozen_maps(struct gw_tracker *t, struct gw_proc *p, struct gw_e
 		return 0;
 	const struct gw_proc *o = shares_memory(t, p, false);
 	if (o)
-		return gw_fail(e, GW_RETRY, EAGAIN,
-			       "processes %d and %d share their memory (a vfork under way?): let them run and try again", p->pid,
-			       o->pid);
-	return gw_track_leaked(t, p) ? gw_fail(e, GW_RETRY, EAGAIN,
-					       "process %d has inherited a descriptor of ours: let it run for one more round", p->pid)
-				     : 0;
+		return gw_fail(
+		        e, GW_RETRY, EAGAIN,
+		        "processes %d and %d share their memory (a vfork under way?): let them run and try again",
+		        p->pid, o->pid);
+	return gw_track_leaked(t, p)
+	               ? gw_fail(e, GW_RETRY, EAGAIN,
+	                         "process %d has inherited a descriptor of ours: let it run for one more round", p->pid)
+	               : 0;
 }
 
 /* What was reported outside of what is ours now. */
@@ -539,7 +551,7 @@ static void sum_up(struct gw_tracker *t)
 }
 
 int gw_tracker_round(struct gw_tracker *t, bool is_final, const struct gw_track_sink *sink, struct gw_round *out,
-		     struct gw_err *e)
+                     struct gw_err *e)
 {
 	if (t->broken)
 		return gw_fail(e, GW_INPUT, ECANCELED, "the last round of this tracker failed: begin with a new one");
@@ -591,8 +603,9 @@ int gw_tracker_learn_flags(struct gw_tracker *t, struct gw_err *e)
 
 static int make_text(struct gw_proc *p, struct gw_err *e)
 {
-	int rc = p->flags.known && p->flags.locked_kb == p->task.locked_kb ? gw_smaps_text(&p->flags, &p->maps, &p->text)
-									   : -ENODATA;
+	int rc = p->flags.known && p->flags.locked_kb == p->task.locked_kb
+	                 ? gw_smaps_text(&p->flags, &p->maps, &p->text)
+	                 : -ENODATA;
 	if (rc == -ENODATA) {
 		gw_debug("smaps read", kv_u64("pid", (uint64_t)p->pid));
 		rc = gw_flags_learn(&p->flags, p->pid);

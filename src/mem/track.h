@@ -37,7 +37,7 @@ const char *gw_track_backend_name(enum gw_track_backend b);
  * processes, those of its children too, are what is tracked. Every round
  * reads the list again. init_pid: the container's first process. */
 int gw_tracker_new(enum gw_track_backend want, const char *cgroup_dir, pid_t init_pid, struct gw_tracker **out,
-		   struct gw_err *e);
+                   struct gw_err *e);
 
 /* Also shared anonymous memory (SHMEM spaces; off at first: then CRIU dumps
  * it). memfd and SysV memory are CRIU's in any case: write(2) to a memfd shows
@@ -70,11 +70,11 @@ struct gw_track_sink {
 
 struct gw_round {
 	uint32_t processes;
-	uint32_t threads;      /* of all of them; how long CRIU will take depends on it */
+	uint32_t threads;       /* of all of them; how long CRIU will take depends on it */
 	uint64_t present_pages; /* of all spaces, after the round; a running one still counts what went away */
 	uint64_t dirty_pages;
-	uint64_t scan_us;      /* time in the kernel's scans */
-	uint64_t stopped_us;   /* longest time one process was stopped for injection */
+	uint64_t scan_us;    /* time in the kernel's scans */
+	uint64_t stopped_us; /* longest time one process was stopped for injection */
 };
 
 /* One pass. Running (is_final false; nothing may be frozen): newly found
@@ -88,7 +88,7 @@ struct gw_round {
  * any failed running round the next one is right again (and larger). After a
  * failed final round only gw_tracker_free() is left, unless it was GW_RETRY. */
 int gw_tracker_round(struct gw_tracker *t, bool is_final, const struct gw_track_sink *sink, struct gw_round *out,
-		     struct gw_err *e);
+                     struct gw_err *e);
 
 /* Read the VmFlags of every mapping (slow: the kernel walks all page tables,
  * 25-35 ms per GiB), to be remembered for gw_tracker_smaps. Not frozen. */
@@ -108,5 +108,5 @@ struct gw_lazy_range {
 	uint64_t start, end;
 };
 typedef int gw_smaps_fn(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *lazy, size_t n,
-			struct gw_err *e);
+                        struct gw_err *e);
 int gw_tracker_smaps(struct gw_tracker *t, gw_smaps_fn *fn, void *ctx, struct gw_err *e);

@@ -16,16 +16,16 @@
 struct gw_proc {
 	pid_t pid, vpid;
 	uint32_t space;
-	int pidfd;   /* who it is: a pid may come back as somebody else */
-	int pagemap; /* of the memory it had when it was set up: reads nothing once exec replaced that */
-	int uffd;    /* uffd backend */
-	bool known;  /* the sink has heard of its space */
+	int pidfd;    /* who it is: a pid may come back as somebody else */
+	int pagemap;  /* of the memory it had when it was set up: reads nothing once exec replaced that */
+	int uffd;     /* uffd backend */
+	bool known;   /* the sink has heard of its space */
 	bool tracked; /* set up: writes to its memory are seen */
-	bool ended;  /* only here until what was reported of it is dropped */
-	bool fresh;  /* report all that is there, whatever the backend says */
-	bool seen;   /* in the list of this round */
-	bool held;   /* this round has its maps */
-	bool gap;    /* the final round dropped what was not ours any more */
+	bool ended;   /* only here until what was reported of it is dropped */
+	bool fresh;   /* report all that is there, whatever the backend says */
+	bool seen;    /* in the list of this round */
+	bool held;    /* this round has its maps */
+	bool gap;     /* the final round dropped what was not ours any more */
 	bool direct_io;
 	struct gw_task task;
 	struct gw_maps maps;
@@ -82,7 +82,7 @@ struct gw_tracker {
 	size_t nout;
 	uint64_t sink_us; /* time spent in the sink */
 	int sink_rc;      /* what it failed with */
-	bool gone; /* a process was forgotten since the last round: track_shmem.c */
+	bool gone;        /* a process was forgotten since the last round: track_shmem.c */
 };
 
 /* For backends. `start` and `end` are addresses. Errors end the round. */
@@ -94,7 +94,7 @@ int gw_round_absent(struct gw_tracker *t, struct gw_proc *p, uint64_t start, uin
 int gw_emit(struct gw_tracker *t, uint32_t space, bool drop, uint64_t page, uint64_t n, struct gw_err *e);
 int gw_emit_flush(struct gw_tracker *t, struct gw_err *e);
 int gw_emit_drops(struct gw_tracker *t, uint32_t space, struct gw_pageset *reported, uint64_t from, uint64_t to,
-		  struct gw_err *e);
+                  struct gw_err *e);
 
 /* Is the memory that p->pagemap was opened on still the process's? */
 bool gw_proc_memory_alive(const struct gw_proc *p);

@@ -30,7 +30,7 @@ static const char *uffd_missing(void)
 	gw_auto(fd) int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	if (fd < 0)
 		return errno == ENOSYS ? "the kernel is built without userfaultfd (CONFIG_USERFAULTFD)"
-				       : "userfaultfd is refused (a seccomp filter or security module?)";
+		                       : "userfaultfd is refused (a seccomp filter or security module?)";
 	if (gw_uffd_api(fd) < 0)
 		return "userfaultfd has no asynchronous write-protect (Linux 6.7 and later; CONFIG_PTE_MARKER_UFFD_WP)";
 	char *m = mmap(NULL, GW_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -40,7 +40,7 @@ static const char *uffd_missing(void)
 	struct page_region r;
 	uint64_t a = (uintptr_t)m, at = a;
 	bool ok = pagemap >= 0 && gw_uffd_register(fd, a, a + GW_PAGE_BYTES) == 0 &&
-		  gw_scan(pagemap, GW_SCAN_PROTECT_ALL, &at, a + GW_PAGE_BYTES, &r, 1) == 1;
+	          gw_scan(pagemap, GW_SCAN_PROTECT_ALL, &at, a + GW_PAGE_BYTES, &r, 1) == 1;
 	at = a;
 	ok = ok && gw_scan(pagemap, GW_SCAN_WRITTEN, &at, a + GW_PAGE_BYTES, &r, 1) == 0;
 	*(volatile char *)m = 1;
@@ -75,9 +75,9 @@ static const char *softdirty_missing(void)
 
 bool gw_track_backend_works(enum gw_track_backend b, char *out_why, size_t size)
 {
-	const char *missing = b == GW_TRACK_UFFD	 ? uffd_missing()
-			      : b == GW_TRACK_SOFT_DIRTY ? softdirty_missing()
-							 : "no such backend";
+	const char *missing = b == GW_TRACK_UFFD         ? uffd_missing()
+	                      : b == GW_TRACK_SOFT_DIRTY ? softdirty_missing()
+	                                                 : "no such backend";
 	if (missing)
 		(void)snprintf(out_why, size, "%s: %s", gw_track_backend_name(b), missing);
 	return !missing;

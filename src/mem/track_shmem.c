@@ -94,7 +94,8 @@ static int mapping_add(struct gw_shm *o, struct gw_proc *p, const struct gw_vma 
 		o->now = more;
 		o->now_cap = cap;
 	}
-	o->now[o->nnow++] = (struct mapping){.p = p, .space = p->space, .start = v->start, .end = v->end, .off = v->off};
+	o->now[o->nnow++] =
+	        (struct mapping){.p = p, .space = p->space, .start = v->start, .end = v->end, .off = v->off};
 	return 0;
 }
 
@@ -122,7 +123,8 @@ static bool somebody_passed(struct gw_tracker *t)
 		uint64_t faults = p->child_faults;
 		if (p->ended)
 			continue;
-		if (!p->held || p->task.ignores_child || gw_task_child_faults(p->pid, &faults) < 0 || faults != p->child_faults)
+		if (!p->held || p->task.ignores_child || gw_task_child_faults(p->pid, &faults) < 0 ||
+		    faults != p->child_faults)
 			yes = true;
 		p->child_faults = faults;
 	}
@@ -170,7 +172,7 @@ static int present_pages(const struct gw_shm *o, struct gw_pageset *out, uint64_
 		char name[64];
 		struct stat st;
 		gw_path(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)o->now[i].start,
-			(unsigned long long)o->now[i].end);
+		        (unsigned long long)o->now[i].end);
 		fd = gw_proc_open(o->now[i].p->pid, name, O_RDONLY);
 		if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_ino != o->ino)) {
 			(void)close(fd);
@@ -186,7 +188,8 @@ static int present_pages(const struct gw_shm *o, struct gw_pageset *out, uint64_
 		off_t end = lseek(fd, at, SEEK_HOLE);
 		if (end < 0)
 			break;
-		uint64_t page = (uint64_t)at >> GW_PAGE_SHIFT, last = ((uint64_t)end + GW_PAGE_BYTES - 1) >> GW_PAGE_SHIFT;
+		uint64_t page = (uint64_t)at >> GW_PAGE_SHIFT,
+		         last = ((uint64_t)end + GW_PAGE_BYTES - 1) >> GW_PAGE_SHIFT;
 		int rc = gw_pageset_add(out, page, last - page);
 		if (rc < 0)
 			return rc;
@@ -263,8 +266,14 @@ static int tell(struct gw_tracker *t, struct gw_shm *o, uint64_t size, struct gw
 		if (m->end - m->start > best->end - best->start)
 			best = m;
 	}
-	const struct gw_space s = {.id = o->space, .kind = GW_SPACE_SHMEM, .pid = best->p->pid, .vpid = best->p->vpid,
-				   .shmid = o->ino, .size_bytes = size, .map_addr = best->start, .map_off = best->off};
+	const struct gw_space s = {.id = o->space,
+	                           .kind = GW_SPACE_SHMEM,
+	                           .pid = best->p->pid,
+	                           .vpid = best->p->vpid,
+	                           .shmid = o->ino,
+	                           .size_bytes = size,
+	                           .map_addr = best->start,
+	                           .map_off = best->off};
 	int rc = t->sink->space(t->sink->ctx, &s, e);
 	if (rc < 0)
 		return t->sink_rc = rc;
@@ -274,16 +283,18 @@ static int tell(struct gw_tracker *t, struct gw_shm *o, uint64_t size, struct gw
 }
 
 static int report(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *present, struct gw_pageset *dirty,
-		  bool is_final, struct gw_err *e)
+                  bool is_final, struct gw_err *e)
 {
 	uint64_t page, n, at = 0;
 	while ((n = gw_pageset_next(dirty, at, UINT64_MAX, &page))) {
-		int rc = gw_pageset_add(&o->reported, page, n) < 0 ? no_memory(e) : gw_emit(t, o->space, false, page, n, e);
+		int rc = gw_pageset_add(&o->reported, page, n) < 0 ? no_memory(e)
+		                                                   : gw_emit(t, o->space, false, page, n, e);
 		if (rc < 0)
 			return rc;
 		at = page + n;
 	}
-	for (at = 0; is_final && (n = gw_pageset_missing(present, at, UINT64_MAX >> GW_PAGE_SHIFT, &page)); at = page + n) {
+	for (at = 0; is_final && (n = gw_pageset_missing(present, at, UINT64_MAX >> GW_PAGE_SHIFT, &page));
+	     at = page + n) {
 		int rc = gw_emit_drops(t, o->space, &o->reported, page, page + n, e);
 		if (rc < 0)
 			return rc;
@@ -306,7 +317,8 @@ static int look(struct gw_tracker *t, struct gw_shm *o, bool is_final, struct gw
 	/* Also what nobody maps: it is as it was when it was reported, or new. */
 	while (rc == 0 && (n = gw_pageset_next(&present, at, UINT64_MAX, &page))) {
 		uint64_t k, hit;
-		for (at = page; rc == 0 && (k = o->whole ? page + n - at : gw_pageset_missing(&o->reported, at, page + n, &hit));
+		for (at = page;
+		     rc == 0 && (k = o->whole ? page + n - at : gw_pageset_missing(&o->reported, at, page + n, &hit));
 		     at = hit + k) {
 			hit = o->whole ? at : hit;
 			rc = gw_pageset_add(&dirty, hit, k);

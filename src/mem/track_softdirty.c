@@ -30,8 +30,8 @@ enum {
 	ENTRIES = 128 << 10, /* 1 MiB, 512 MiB of addresses */
 	HUGE_PAGE = 2 << 20,
 };
-static const uint64_t PM_FRAME = ((uint64_t)1 << 55) - 1, PM_SOFT_DIRTY = (uint64_t)1 << 55, PM_GUARD = (uint64_t)1 << 58,
-		      PM_SWAP = (uint64_t)1 << 62, PM_PRESENT = (uint64_t)1 << 63;
+static const uint64_t PM_FRAME = ((uint64_t)1 << 55) - 1, PM_SOFT_DIRTY = (uint64_t)1 << 55,
+                      PM_GUARD = (uint64_t)1 << 58, PM_SWAP = (uint64_t)1 << 62, PM_PRESENT = (uint64_t)1 << 63;
 
 enum gw_page_kind gw_page_kind(uint64_t entry, const struct gw_zero_pages *z)
 {
@@ -46,7 +46,7 @@ enum gw_page_kind gw_page_kind(uint64_t entry, const struct gw_zero_pages *z)
 }
 
 int gw_page_runs(const uint64_t *entries, size_t n, uint64_t addr, const struct gw_zero_pages *z, gw_page_run_fn *fn,
-		 void *ctx)
+                 void *ctx)
 {
 	for (size_t i = 0; i < n;) {
 		enum gw_page_kind kind = gw_page_kind(entries[i], z);
@@ -190,7 +190,8 @@ static int held_body(void *ctx, struct gw_err *e)
 		rc = gather_all(g);
 	if (rc == 0)
 		rc = clear_refs(g->p);
-	return rc < 0 ? gw_fail(e, rc == -ESRCH ? GW_RETRY : GW_SYS, -rc, "read the page map of process %d", g->p->pid) : 0;
+	return rc < 0 ? gw_fail(e, rc == -ESRCH ? GW_RETRY : GW_SYS, -rc, "read the page map of process %d", g->p->pid)
+	              : 0;
 }
 
 static void gw_end_gather(struct gather *g)
@@ -279,8 +280,8 @@ static void softdirty_forget(struct gw_proc *p)
 }
 
 const struct gw_track_ops gw_track_softdirty = {.id = GW_TRACK_SOFT_DIRTY,
-						.name = "soft-dirty",
-						.setup = softdirty_setup,
-						.run = softdirty_run,
-						.last = softdirty_last,
-						.forget = softdirty_forget};
+                                                .name = "soft-dirty",
+                                                .setup = softdirty_setup,
+                                                .run = softdirty_run,
+                                                .last = softdirty_last,
+                                                .forget = softdirty_forget};

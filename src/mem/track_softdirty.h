@@ -17,4 +17,4 @@ enum gw_page_kind gw_page_kind(uint64_t entry, const struct gw_zero_pages *zero)
  * each. fn returns < 0 to end it. */
 typedef int gw_page_run_fn(void *ctx, enum gw_page_kind kind, uint64_t start, uint64_t end);
 int gw_page_runs(const uint64_t *entries, size_t n, uint64_t addr, const struct gw_zero_pages *zero, gw_page_run_fn *fn,
-		 void *ctx);
+                 void *ctx);

@@ -41,8 +41,8 @@ enum {
 int gw_uffd_api(int uffd)
 {
 	struct uffdio_api api = {.api = UFFD_API,
-				 .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
-					     UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
+	                         .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_ASYNC |
+	                                     UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM};
 	return ioctl(uffd, UFFDIO_API, &api) < 0 ? -errno : 0;
 }
 
@@ -57,7 +57,7 @@ int gw_uffd_register(int uffd, uint64_t start, uint64_t end)
 int gw_uffd_protect(int uffd, uint64_t start, uint64_t end, bool on)
 {
 	struct uffdio_writeprotect w = {.range = {.start = start, .len = end - start},
-					.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
+	                                .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
 	return ioctl(uffd, UFFDIO_WRITEPROTECT, &w) < 0 ? -errno : 0;
 }
 
@@ -97,8 +97,10 @@ static int take_body(struct gw_inject *in, void *ctx, struct gw_err *e)
 	if (rc < 0)
 		return gw_fail(e, GW_RETRY, -rc, "make a userfaultfd in process %d", k->p->pid);
 	if (remote == -EMFILE || remote == -ENFILE)
-		return gw_fail(e, GW_INPUT, EMFILE, "process %d has no descriptor left for the moment that tracking needs one: raise its RLIMIT_NOFILE",
-			       k->p->pid);
+		return gw_fail(e, GW_INPUT, EMFILE,
+		               "process %d has no descriptor left for the moment that tracking needs one: raise its "
+		               "RLIMIT_NOFILE",
+		               k->p->pid);
 	if (remote < 0)
 		return gw_fail(e, GW_SYS, (int)-remote, "make a userfaultfd in process %d", k->p->pid);
 	k->uffd = take_fd(k, (int)remote);
@@ -161,7 +163,7 @@ static int report(struct gw_tracker *t, struct gw_proc *p, const struct page_reg
  * moved mapping into a neighbour, and then nobody tracks either); the mark
  * means nothing any more, the page may even be writable: take it off first. */
 static int protect_all(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uint64_t end, struct page_region *buf,
-		       struct gw_err *e)
+                       struct gw_err *e)
 {
 	int again = 0;
 	while (at < end) {
@@ -176,7 +178,8 @@ static int protect_all(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uin
 			if (gw_uffd_protect(p->uffd, from, buf[i].end, false) < 0)
 				again = 1;
 			while (from < buf[i].end)
-				if (gw_scan(p->pagemap, GW_SCAN_PROTECT_ALL, &from, buf[i].end, scratch, gw_countof(scratch)) < 0)
+				if (gw_scan(p->pagemap, GW_SCAN_PROTECT_ALL, &from, buf[i].end, scratch,
+				            gw_countof(scratch)) < 0)
 					return scan_failed(p, EIO, e);
 		}
 		int rc = report(t, p, buf, n, e);
@@ -187,13 +190,14 @@ static int protect_all(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uin
 }
 
 static int take_on(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uint64_t end, struct page_region *buf,
-		   struct gw_err *e)
+                   struct gw_err *e)
 {
 	int rc = gw_uffd_register(p->uffd, at, end);
 	if (rc == -EBUSY)
 		return gw_fail(e, GW_RETRY, EBUSY,
-			       "process %d has memory under another userfaultfd: its own, or that of a migration whose pages are still coming in",
-			       p->pid);
+		               "process %d has memory under another userfaultfd: its own, or that of a migration whose "
+		               "pages are still coming in",
+		               p->pid);
 	if (rc < 0 && rc != -EINVAL && !gw_proc_memory_alive(p))
 		return -ESRCH;
 	if (rc < 0 && rc != -EINVAL)
@@ -203,7 +207,7 @@ static int take_on(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uint64_
 }
 
 static int run_vma(struct gw_tracker *t, struct gw_proc *p, const struct gw_vma *v, struct page_region *buf,
-		   struct gw_err *e)
+                   struct gw_err *e)
 {
 	uint64_t at = v->start;
 	if (p->fresh)
@@ -257,7 +261,8 @@ struct jobs {
 	atomic_size_t next;
 };
 
-static int collect(int pagemap, enum gw_scan_kind kind, uint64_t at, uint64_t end, struct page_region **out, size_t *out_n)
+static int collect(int pagemap, enum gw_scan_kind kind, uint64_t at, uint64_t end, struct page_region **out,
+                   size_t *out_n)
 {
 	enum { FIRST = 512 };
 	size_t n = 0, cap = 0;
@@ -331,8 +336,9 @@ static int plan(struct gw_tracker *t, struct jobs *js, uint64_t *pages)
 		for (size_t i = 0; i < p->maps.n; i++) {
 			const struct gw_vma *v = &p->maps.v[i];
 			for (uint64_t at = v->start; v->ours && at < v->end;) {
-				uint64_t end = gw_pageset_cut(&p->reported, at >> GW_PAGE_SHIFT, v->end >> GW_PAGE_SHIFT, JOB_PAGES)
-					       << GW_PAGE_SHIFT;
+				uint64_t end = gw_pageset_cut(&p->reported, at >> GW_PAGE_SHIFT,
+				                              v->end >> GW_PAGE_SHIFT, JOB_PAGES)
+				               << GW_PAGE_SHIFT;
 				int rc = job_add(js, p, at, end);
 				if (rc < 0)
 					return rc;
@@ -383,9 +389,9 @@ static int uffd_last(struct gw_tracker *t, struct gw_err *e)
 }
 
 const struct gw_track_ops gw_track_uffd = {.id = GW_TRACK_UFFD,
-					   .name = "uffd",
-					   .setup = uffd_setup,
-					   .run = uffd_run,
-					   .last = uffd_last,
-					   .forget = uffd_forget,
-					   .shmem = true};
+                                           .name = "uffd",
+                                           .setup = uffd_setup,
+                                           .run = uffd_run,
+                                           .last = uffd_last,
+                                           .forget = uffd_forget,
+                                           .shmem = true};

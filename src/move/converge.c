@@ -37,7 +37,7 @@ static enum gw_converge_step over_limit(struct gw_converge *c)
 }
 
 enum gw_converge_step gw_converge_round(struct gw_converge *c, uint64_t dirty_bytes, uint64_t since_last_us,
-					uint64_t round_us)
+                                        uint64_t round_us)
 {
 	c->rounds++;
 	/* A round of few pages is all start-up cost: it says nothing of the speed. */

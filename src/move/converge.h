@@ -15,8 +15,8 @@
  * under the limit. Over the limit: slow the writer, if allowed, in steps of
  * half; else stop with NotConverging. All times in us, rates in bytes/s. */
 struct gw_converge_opts {
-	uint64_t want_us;  /* good enough: freeze at once (0: as short as it gets) */
-	uint64_t max_us;   /* never freeze if predicted longer */
+	uint64_t want_us; /* good enough: freeze at once (0: as short as it gets) */
+	uint64_t max_us;  /* never freeze if predicted longer */
 	uint32_t rounds_max;
 	bool may_throttle;
 	uint64_t fixed_us;
@@ -40,6 +40,6 @@ void gw_converge_init(struct gw_converge *c, const struct gw_converge_opts *o);
  * since_last_us, and took round_us to find and send them. The first round
  * (everything) only measures the speed. */
 enum gw_converge_step gw_converge_round(struct gw_converge *c, uint64_t dirty_bytes, uint64_t since_last_us,
-					uint64_t round_us);
+                                        uint64_t round_us);
 /* CPU share left to the writer after throttle_step steps, in percent. */
 uint32_t gw_converge_cpu_percent(const struct gw_converge *c);

@@ -14,9 +14,9 @@ struct gw_guard;
 enum gw_guard_phase { GUARD_THAW, GUARD_STAY };
 
 struct gw_guard_opts {
-	const char *freezer_file;  /* the file to write, e.g. DIR/freezer.state */
-	const char *thaw_word;     /* "THAWED" or "0" */
-	const char *quota_file;    /* NULL or "": none */
+	const char *freezer_file; /* the file to write, e.g. DIR/freezer.state */
+	const char *thaw_word;    /* "THAWED" or "0" */
+	const char *quota_file;   /* NULL or "": none */
 	const char *quota;
 };
 

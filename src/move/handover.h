@@ -55,10 +55,10 @@ enum gw_source_event {
 };
 enum gw_dest_event {
 	DE_RESTORED,
-	DE_FAIL,            /* restore failed, or the link broke before DE_RESTORED */
-	DE_COMMIT,          /* the source's commit, or "committing" as its answer */
-	DE_ABORT,           /* the source's abort, or "aborted", "unknown" as its answer */
-	DE_LINK_LOST,       /* while prepared: stay and ask */
+	DE_FAIL,      /* restore failed, or the link broke before DE_RESTORED */
+	DE_COMMIT,    /* the source's commit, or "committing" as its answer */
+	DE_ABORT,     /* the source's abort, or "aborted", "unknown" as its answer */
+	DE_LINK_LOST, /* while prepared: stay and ask */
 };
 
 /* Next state. false: this event cannot happen in this state and is refused

@@ -46,11 +46,11 @@ int gw_host_find(const struct gw_daemon *d, const char *name, struct gw_host *ou
 		(void)snprintf(known + n, sizeof(known) - n, "%s%s", n ? ", " : "", h.name);
 	}
 	return gw_fail_code(e, GW_INPUT, "NoSuchHost", "no host \"%s\" in %s; known: %s", name, d->cfg.hosts_path,
-			    known[0] ? known : "none");
+	                    known[0] ? known : "none");
 }
 
 int gw_host_dial(struct gw_daemon *d, const struct gw_host *h, const char *role, const char *mig, int timeout_ms,
-		 struct gw_conn **out, struct gw_err *e)
+                 struct gw_conn **out, struct gw_err *e)
 {
 	struct gw_conn *c;
 	char got_role[16], got_mig[40];

@@ -32,7 +32,7 @@ int gw_journal_write(const char *state_dir, const struct gw_journal *j, struct g
 	yyjson_mut_obj_add_str(doc, o, "mig", j->mig);
 	yyjson_mut_obj_add_str(doc, o, "role", j->is_source ? "source" : "destination");
 	yyjson_mut_obj_add_str(doc, o, "state",
-			       j->is_source ? gw_source_state_name(j->source) : gw_dest_state_name(j->dest));
+	                       j->is_source ? gw_source_state_name(j->source) : gw_dest_state_name(j->dest));
 	yyjson_mut_obj_add_str(doc, o, "container", j->container);
 	yyjson_mut_obj_add_str(doc, o, "peer", j->peer);
 	yyjson_mut_obj_add_str(doc, o, "runc_root", j->runc_root);

@@ -22,7 +22,7 @@ static int send_as(struct gw_conn *c, enum gw_frame_type type, struct gw_msg *m,
 	yyjson_mut_doc_free(gw_take(m->doc));
 	if (len > GW_FRAME_JSON_MAX)
 		return gw_fail(e, GW_INPUT, EMSGSIZE, "a control message of %zu bytes is over the limit of %d", len,
-			       GW_FRAME_JSON_MAX);
+		               GW_FRAME_JSON_MAX);
 	struct iovec v = {.iov_base = text, .iov_len = len};
 	return gw_conn_send(c, type, &v, 1, e);
 }
@@ -71,8 +71,8 @@ int gw_msg_to_err(yyjson_val *root, const char *peer, struct gw_err *e)
 {
 	uint64_t class = gw_json_u64(root, "class", GW_PEER);
 	uint64_t err = gw_json_u64(root, "errno", EIO);
-	struct gw_err got = {.class = class > GW_OK && class <= GW_LOST ? (enum gw_class)class : GW_PEER,
-			     .err = err < 4096 ? (int)err : EIO};
+	struct gw_err got = {.class = class > GW_OK && class <= GW_LOST ? (enum gw_class) class : GW_PEER,
+	                     .err = err < 4096 ? (int)err : EIO};
 	(void)snprintf(got.code, sizeof(got.code), "%s", gw_json_str(root, "code", ""));
 	(void)snprintf(got.text, sizeof(got.text), "%s: %s", peer, gw_json_str(root, "text", "no reason given"));
 	if (e)
@@ -95,7 +95,8 @@ int gw_msg_expect(struct gw_conn *c, const char *type, int timeout_ms, yyjson_do
 	if (!strcmp(got, "error"))
 		return gw_msg_to_err(yyjson_doc_get_root(doc), gw_conn_peer(c), e);
 	if (strcmp(got, type) != 0)
-		return gw_fail(e, GW_PEER, EPROTO, "%s says \"%s\" where \"%s\" was expected", gw_conn_peer(c), got, type);
+		return gw_fail(e, GW_PEER, EPROTO, "%s says \"%s\" where \"%s\" was expected", gw_conn_peer(c), got,
+		               type);
 	if (out)
 		*out = gw_take(doc);
 	return 0;
@@ -118,7 +119,7 @@ bool gw_mig_valid(const char *mig)
 }
 
 int gw_hello_recv(struct gw_conn *c, int timeout_ms, char *out_role, size_t role_size, char *out_mig, size_t mig_size,
-		  struct gw_err *e)
+                  struct gw_err *e)
 {
 	struct gw_frame f;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
@@ -134,8 +135,8 @@ int gw_hello_recv(struct gw_conn *c, int timeout_ms, char *out_role, size_t role
 	uint64_t version = gw_json_u64(o, "version", 0);
 	if (version != PROTOCOL_VERSION)
 		return gw_fail_code(e, GW_PEER, "VersionMismatch",
-				    "%s speaks protocol version %lu, this godwitd %d: update the older one", gw_conn_peer(c),
-				    (unsigned long)version, PROTOCOL_VERSION);
+		                    "%s speaks protocol version %lu, this godwitd %d: update the older one",
+		                    gw_conn_peer(c), (unsigned long)version, PROTOCOL_VERSION);
 	const char *mig = gw_json_str(o, "mig", "");
 	const char *role = gw_json_str(o, "role", "");
 	if (!gw_mig_valid(mig) || strlen(mig) >= mig_size || strlen(role) >= role_size)

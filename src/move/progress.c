@@ -8,7 +8,7 @@
 #include "base/clock.h"
 
 const char *const gw_step_names[GW_STEPS] = {"stop",    "last_pages", "dump",  "images",
-					     "restore", "commit",     "route", "resume"};
+                                             "restore", "commit",     "route", "resume"};
 
 struct gw_progress {
 	_Atomic int refs;
@@ -18,7 +18,8 @@ struct gw_progress {
 	struct gw_facts_of_run now;
 };
 
-struct gw_progress *gw_progress_new(const char *id, const char *container, const char *from, const char *to, bool incoming)
+struct gw_progress *gw_progress_new(const char *id, const char *container, const char *from, const char *to,
+                                    bool incoming)
 {
 	struct gw_progress *p = calloc(1, sizeof(*p));
 	assert(p);

@@ -25,7 +25,7 @@ extern const char *const gw_step_names[GW_STEPS];
 
 struct gw_facts_of_run {
 	char id[40], container[256], from[128], to[128];
-	bool incoming; /* seen from the destination */
+	bool incoming;  /* seen from the destination */
 	char phase[24]; /* Checking, Preparing, PreCopy, Freezing, Committing, InDoubt, Done, Failed, Cancelled */
 	uint32_t rounds, processes, threads;
 	uint64_t total_pages, sent_pages, zero_pages;
@@ -43,7 +43,8 @@ struct gw_facts_of_run {
 };
 
 struct gw_progress;
-struct gw_progress *gw_progress_new(const char *id, const char *container, const char *from, const char *to, bool incoming);
+struct gw_progress *gw_progress_new(const char *id, const char *container, const char *from, const char *to,
+                                    bool incoming);
 struct gw_progress *gw_progress_ref(struct gw_progress *p);
 void gw_progress_unref(struct gw_progress *p);
 

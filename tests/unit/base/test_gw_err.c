@@ -46,10 +46,10 @@ static void a_code_survives_wrapping(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_system_failure_ends_with_the_words_of_errno),
-		cmocka_unit_test(wrapping_puts_words_in_front),
-		cmocka_unit_test(a_full_text_drops_the_front_and_keeps_the_cause),
-		cmocka_unit_test(a_code_survives_wrapping),
+	        cmocka_unit_test(a_system_failure_ends_with_the_words_of_errno),
+	        cmocka_unit_test(wrapping_puts_words_in_front),
+	        cmocka_unit_test(a_full_text_drops_the_front_and_keeps_the_cause),
+	        cmocka_unit_test(a_code_survives_wrapping),
 	};
 	return cmocka_run_group_tests_name("base/gw_err", tests, NULL, NULL);
 }

@@ -30,14 +30,15 @@ static void write_state(pid_t pid, uint64_t start)
 	snprintf(path, sizeof(path), "%s/web", root);
 	assert_int_equal(gw_mkdirs(path, NULL), 0);
 	int n = snprintf(text, sizeof(text),
-			 "{\"id\":\"web\",\"init_process_pid\":%d,\"init_process_start\":%lu,"
-			 "\"config\":{\"rootfs\":\"/r\",\"labels\":[\"bundle=%s\"],\"mask_paths\":[\"/proc/keys\"],"
-			 "\"devices\":[{\"path\":\"/dev/null\"}],"
-			 "\"mounts\":[{\"source\":\"/etc/hosts\",\"destination\":\"/etc/hosts\",\"device\":\"bind\"}],"
-			 "\"namespaces\":[{\"type\":\"NEWPID\",\"path\":\"\"},{\"type\":\"NEWNET\",\"path\":\"/run/netns/web\"}]},"
-			 "\"cgroup_paths\":{\"\":\"/u\",\"freezer\":\"/f\",\"cpu\":\"/c\"},"
-			 "\"external_descriptors\":[\"/dev/null\",\"pipe:[12]\",\"pipe:[12]\"]}",
-			 pid, (unsigned long)start, root);
+	                 "{\"id\":\"web\",\"init_process_pid\":%d,\"init_process_start\":%lu,"
+	                 "\"config\":{\"rootfs\":\"/r\",\"labels\":[\"bundle=%s\"],\"mask_paths\":[\"/proc/keys\"],"
+	                 "\"devices\":[{\"path\":\"/dev/null\"}],"
+	                 "\"mounts\":[{\"source\":\"/etc/hosts\",\"destination\":\"/etc/hosts\",\"device\":\"bind\"}],"
+	                 "\"namespaces\":[{\"type\":\"NEWPID\",\"path\":\"\"},{\"type\":\"NEWNET\",\"path\":\"/run/"
+	                 "netns/web\"}]},"
+	                 "\"cgroup_paths\":{\"\":\"/u\",\"freezer\":\"/f\",\"cpu\":\"/c\"},"
+	                 "\"external_descriptors\":[\"/dev/null\",\"pipe:[12]\",\"pipe:[12]\"]}",
+	                 pid, (unsigned long)start, root);
 	snprintf(path, sizeof(path), "%s/web/state.json", root);
 	assert_int_equal(gw_write_file(path, text, (size_t)n, NULL), 0);
 	snprintf(path, sizeof(path), "%s/config.json", root);
@@ -112,8 +113,10 @@ static void a_name_that_is_a_path_is_refused(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(a_running_container_is_read_whole), T(another_process_with_the_same_pid_is_not_it),
-		T(an_unknown_name_says_where_it_was_looked_for), T(a_name_that_is_a_path_is_refused),
+	        T(a_running_container_is_read_whole),
+	        T(another_process_with_the_same_pid_is_not_it),
+	        T(an_unknown_name_says_where_it_was_looked_for),
+	        T(a_name_that_is_a_path_is_refused),
 	};
 	return cmocka_run_group_tests_name("ckpt/container", tests, NULL, NULL);
 }

@@ -142,9 +142,11 @@ static void a_missing_cgroup_is_an_error_in_words(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(a_frozen_process_stands_and_a_thawed_one_runs), T(a_task_held_by_a_tracer_stays_stopped_when_it_lets_go),
-		T(a_killed_frozen_process_runs_no_further), T(processes_of_child_cgroups_are_listed_too),
-		cmocka_unit_test(a_missing_cgroup_is_an_error_in_words),
+	        T(a_frozen_process_stands_and_a_thawed_one_runs),
+	        T(a_task_held_by_a_tracer_stays_stopped_when_it_lets_go),
+	        T(a_killed_frozen_process_runs_no_further),
+	        T(processes_of_child_cgroups_are_listed_too),
+	        cmocka_unit_test(a_missing_cgroup_is_an_error_in_words),
 	};
 	return cmocka_run_group_tests_name("ckpt/freezer", tests, NULL, NULL);
 }

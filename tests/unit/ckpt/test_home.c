@@ -118,9 +118,12 @@ static void a_caller_that_never_comes_is_a_time_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(the_caller_waits_until_it_is_told_to_go), T(closing_tells_the_caller_to_give_up),
-		T(another_point_is_a_broken_protocol), T(the_end_of_the_watched_process_ends_the_wait),
-		T(a_cancel_ends_the_wait), T(a_caller_that_never_comes_is_a_time_out),
+	        T(the_caller_waits_until_it_is_told_to_go),
+	        T(closing_tells_the_caller_to_give_up),
+	        T(another_point_is_a_broken_protocol),
+	        T(the_end_of_the_watched_process_ends_the_wait),
+	        T(a_cancel_ends_the_wait),
+	        T(a_caller_that_never_comes_is_a_time_out),
 	};
 	return cmocka_run_group_tests_name("ckpt/home", tests, NULL, NULL);
 }

@@ -150,14 +150,14 @@ static void it_agrees_with_a_plain_array_on_random_work(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(adding_a_page_twice_counts_it_once),
-		cmocka_unit_test(a_run_may_cross_words_and_chunks),
-		cmocka_unit_test(a_page_at_the_end_of_a_57_bit_space_fits),
-		cmocka_unit_test(taking_a_range_names_it_and_leaves_the_rest),
-		cmocka_unit_test(an_emptied_chunk_is_freed),
-		cmocka_unit_test(a_callback_that_fails_ends_the_walk_with_its_number),
-		cmocka_unit_test(work_is_cut_where_there_are_pages),
-		cmocka_unit_test(it_agrees_with_a_plain_array_on_random_work),
+	        cmocka_unit_test(adding_a_page_twice_counts_it_once),
+	        cmocka_unit_test(a_run_may_cross_words_and_chunks),
+	        cmocka_unit_test(a_page_at_the_end_of_a_57_bit_space_fits),
+	        cmocka_unit_test(taking_a_range_names_it_and_leaves_the_rest),
+	        cmocka_unit_test(an_emptied_chunk_is_freed),
+	        cmocka_unit_test(a_callback_that_fails_ends_the_walk_with_its_number),
+	        cmocka_unit_test(work_is_cut_where_there_are_pages),
+	        cmocka_unit_test(it_agrees_with_a_plain_array_on_random_work),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

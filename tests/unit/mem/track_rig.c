@@ -474,10 +474,10 @@ int rig_try(struct rig *r, bool is_final, struct gw_err *e)
 		assert_true(is_final || r->dropped_pages == 0);
 	}
 	if (r->verbose && rc == 0)
-		print_message("%s: %" PRIu64 " dirty, %" PRIu64 " dropped, %" PRIu64 " present, %u processes, scan %" PRIu64
-			      " us, stopped %" PRIu64 " us\n",
-			      is_final ? "final" : "round", r->dirty_pages, r->dropped_pages, r->last.present_pages,
-			      r->last.processes, r->last.scan_us, r->last.stopped_us);
+		print_message("%s: %" PRIu64 " dirty, %" PRIu64 " dropped, %" PRIu64
+		              " present, %u processes, scan %" PRIu64 " us, stopped %" PRIu64 " us\n",
+		              is_final ? "final" : "round", r->dirty_pages, r->dropped_pages, r->last.present_pages,
+		              r->last.processes, r->last.scan_us, r->last.stopped_us);
 	return rc;
 }
 
@@ -532,8 +532,8 @@ static bool lazy(const struct truth *t)
 	unsigned maj, min;
 	if (sscanf(t->line, "%*x-%*x %4s %llx %x:%x %llu %255s", perms, &off, &maj, &min, &ino, name) < 5)
 		fail_msg("odd line: %s", t->line);
-	if (perms[3] != 'p' || ino || !strcmp(name, "[vdso]") || !strncmp(name, "[vvar", 5) || !strcmp(name, "[vsyscall]") ||
-	    !strcmp(name, "[uprobes]"))
+	if (perms[3] != 'p' || ino || !strcmp(name, "[vdso]") || !strncmp(name, "[vvar", 5) ||
+	    !strcmp(name, "[vsyscall]") || !strcmp(name, "[uprobes]"))
 		return false;
 	const char *const not_lazy[] = {"lo", "ht", "ss", "dp", "io", "pf"};
 	for (size_t i = 0; i < gw_countof(not_lazy); i++)
@@ -573,15 +573,16 @@ static struct truth *truth_of(pid_t pid, size_t *n)
 /* What CRIU takes from VmFlags. */
 static void relevant(const char *flags, char *out)
 {
-	static const char *const list[] = {"gd", "lo", "nr", "ht", "dp", "sr", "rr", "dc", "dd", "mg", "hg", "nh", "wf", "io", "pf", "ss"};
+	static const char *const list[] = {"gd", "lo", "nr", "ht", "dp", "sr", "rr", "dc",
+	                                   "dd", "mg", "hg", "nh", "wf", "io", "pf", "ss"};
 	*out = 0;
 	for (size_t i = 0; i < gw_countof(list); i++)
 		if (has(flags, list[i]))
 			(void)strcat(strcat(out, list[i]), " ");
 }
 
-static int smaps_one(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *ranges, size_t nranges,
-		     struct gw_err *e)
+static int smaps_one(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *ranges,
+                     size_t nranges, struct gw_err *e)
 {
 	size_t n, at = 0, range = 0;
 	(void)ctx;
@@ -649,15 +650,16 @@ static void compare_vma(struct rig_space *s, pid_t pid, const struct truth *t, i
 			continue;
 		if (pread(mem, data, PAGE, (off_t)a) != PAGE) {
 			if (p)
-				fail_msg("pid %d %s: page %" PRIx64 " cannot be read, but the destination has it", pid, t->line, a);
+				fail_msg("pid %d %s: page %" PRIx64 " cannot be read, but the destination has it", pid,
+				         t->line, a);
 			continue;
 		}
 		if (memcmp(data, p ? p->data : zero, PAGE) != 0) {
 			size_t i = 0;
 			while (data[i] == (p ? p->data : zero)[i])
 				i++;
-			fail_msg("pid %d %s: page %" PRIx64 " differs at %zu: is %02x, the destination has %02x%s", pid, t->line, a, i,
-				 data[i], (p ? p->data : zero)[i], p ? "" : " (nothing)");
+			fail_msg("pid %d %s: page %" PRIx64 " differs at %zu: is %02x, the destination has %02x%s", pid,
+			         t->line, a, i, data[i], (p ? p->data : zero)[i], p ? "" : " (nothing)");
 		}
 	}
 }
@@ -689,7 +691,8 @@ static void compare_process(struct rig *r, pid_t pid)
 			compare_vma(s, pid, &v[i], mem, pagemap, &seen);
 	assert_non_null(s);
 	if (seen != pages_held(s))
-		fail_msg("pid %d: the destination has %" PRIu64 " pages outside of lazy memory", pid, pages_held(s) - seen);
+		fail_msg("pid %d: the destination has %" PRIu64 " pages outside of lazy memory", pid,
+		         pages_held(s) - seen);
 }
 
 static void compare_dir(struct rig *r, const char *dir, unsigned *alive)

@@ -84,7 +84,10 @@ static void plain(void)
 			victim_say("done");
 			break;
 		}
-		case 'd': (void)madvise(m + 64 * PAGE, 64 * PAGE, MADV_DONTNEED); victim_say("done"); break;
+		case 'd':
+			(void)madvise(m + 64 * PAGE, 64 * PAGE, MADV_DONTNEED);
+			victim_say("done");
+			break;
 		case 'z': /* the zero page in their place */ {
 			volatile char sum = 0;
 			(void)madvise(m + 256 * PAGE, 64 * PAGE, MADV_DONTNEED);
@@ -93,11 +96,14 @@ static void plain(void)
 			victim_say("done");
 			break;
 		}
-		case 'u': (void)munmap(m + 512 * PAGE, 64 * PAGE); victim_say("done"); break;
+		case 'u':
+			(void)munmap(m + 512 * PAGE, 64 * PAGE);
+			victim_say("done");
+			break;
 		case 'o': /* another mapping in the same place */
 			(void)munmap(m + 640 * PAGE, 64 * PAGE);
-			if (mmap(m + 640 * PAGE, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
-			    MAP_FAILED)
+			if (mmap(m + 640 * PAGE, 64 * PAGE, PROT_READ | PROT_WRITE,
+			         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 				_exit(3);
 			victim_fill(m + 650 * PAGE, 8 * PAGE);
 			victim_say("done");
@@ -107,15 +113,19 @@ static void plain(void)
 			(void)mprotect(m + 768 * PAGE, 16 * PAGE, PROT_NONE);
 			victim_say("done");
 			break;
-		case 'q': (void)mprotect(m + 768 * PAGE, 16 * PAGE, PROT_READ | PROT_WRITE); victim_say("done"); break;
+		case 'q':
+			(void)mprotect(m + 768 * PAGE, 16 * PAGE, PROT_READ | PROT_WRITE);
+			victim_say("done");
+			break;
 		case 'b': /* the heap grows */
 			victim_fill(sbrk(64 * PAGE), 64 * PAGE);
 			victim_say("done");
 			break;
 		case 'm': /* moved away, and back to half the place */ {
 			char *n = mremap(m + 1024 * PAGE, 64 * PAGE, 64 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-					 victim_map(64 * PAGE, PROT_NONE));
-			if (n == MAP_FAILED || mremap(n, 32 * PAGE, 32 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, m + 1024 * PAGE) == MAP_FAILED)
+			                 victim_map(64 * PAGE, PROT_NONE));
+			if (n == MAP_FAILED || mremap(n, 32 * PAGE, 32 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			                              m + 1024 * PAGE) == MAP_FAILED)
 				_exit(4);
 			victim_say("done");
 			break;
@@ -140,13 +150,18 @@ static void merge(void)
 		switch (victim_step()) {
 		case 'm':
 			/* Away and back: the offsets fit again, so it merges. */
-			if (mremap(m + 128 * PAGE, 128 * PAGE, 128 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, away) == MAP_FAILED ||
-			    mremap(away, 128 * PAGE, 128 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, m + 128 * PAGE) == MAP_FAILED)
+			if (mremap(m + 128 * PAGE, 128 * PAGE, 128 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, away) ==
+			            MAP_FAILED ||
+			    mremap(away, 128 * PAGE, 128 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, m + 128 * PAGE) ==
+			            MAP_FAILED)
 				_exit(4);
 			victim_fill(m + 10 * PAGE, 20 * PAGE);
 			victim_say("done");
 			break;
-		case 'w': victim_fill(m + 15 * PAGE, 2 * PAGE); victim_say("done"); break;
+		case 'w':
+			victim_fill(m + 15 * PAGE, 2 * PAGE);
+			victim_say("done");
+			break;
 		default: victim_say("what?");
 		}
 }
@@ -298,7 +313,10 @@ static void stack(void)
 	victim_say("ready");
 	for (;;)
 		switch (victim_step()) {
-		case 'g': mark++; victim_say("%u", deep(200)); break;
+		case 'g':
+			mark++;
+			victim_say("%u", deep(200));
+			break;
 		default: victim_say("what?");
 		}
 }
@@ -337,7 +355,10 @@ static void huge(void)
 	for (;;)
 		switch (victim_step()) {
 		case 'a': victim_say("%lx", (unsigned long)m); break;
-		case 'w': victim_fill(m + 600 * PAGE, PAGE); victim_say("done"); break;
+		case 'w':
+			victim_fill(m + 600 * PAGE, PAGE);
+			victim_say("done");
+			break;
 		case 'z': /* the huge zero page */ {
 			(void)madvise(m, 2 << 20, MADV_DONTNEED);
 			volatile char c = m[5 * PAGE];
@@ -345,7 +366,10 @@ static void huge(void)
 			victim_say("done%d", c + d);
 			break;
 		}
-		case 'd': (void)madvise(m + 700 * PAGE, 10 * PAGE, MADV_DONTNEED); victim_say("done"); break;
+		case 'd':
+			(void)madvise(m + 700 * PAGE, 10 * PAGE, MADV_DONTNEED);
+			victim_say("done");
+			break;
 		default: victim_say("what?");
 		}
 }
@@ -426,13 +450,19 @@ static void shared(void)
 			usleep(20000);
 			victim_say("done");
 			break;
-		case 'w': victim_fill(m + 40 * PAGE, 2 * PAGE); victim_say("done"); break;
+		case 'w':
+			victim_fill(m + 40 * PAGE, 2 * PAGE);
+			victim_say("done");
+			break;
 		case 'd': /* its entries go, its contents do not */
 			victim_fill(m + 10 * PAGE, 4 * PAGE);
 			(void)madvise(m, 64 * PAGE, MADV_DONTNEED);
 			victim_say("done");
 			break;
-		case 'r': (void)madvise(m + 20 * PAGE, 4 * PAGE, MADV_REMOVE); victim_say("done"); break;
+		case 'r':
+			(void)madvise(m + 20 * PAGE, 4 * PAGE, MADV_REMOVE);
+			victim_say("done");
+			break;
 		case 'p': /* one that was never seen */ {
 			pid_t p = fork();
 			if (p == 0) {
@@ -460,8 +490,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} all[] = {
-		{"plain", plain}, {"merge", merge}, {"children", children}, {"vforks", vforks}, {"many", many}, {"stack", stack},
-		{"sparse", sparse}, {"huge", huge}, {"odd", odd}, {"shared", shared},
+	        {"plain", plain}, {"merge", merge},   {"children", children}, {"vforks", vforks}, {"many", many},
+	        {"stack", stack}, {"sparse", sparse}, {"huge", huge},         {"odd", odd},       {"shared", shared},
 	};
 	if (!strcmp(what, "execs"))
 		execs(self);

@@ -2,8 +2,7 @@
 
 #include "move/converge.h"
 
-static const struct gw_converge_opts usual = {
-	.want_us = 50000, .max_us = 500000, .rounds_max = 30, .fixed_us = 40000};
+static const struct gw_converge_opts usual = {.want_us = 50000, .max_us = 500000, .rounds_max = 30, .fixed_us = 40000};
 
 static void the_first_round_never_freezes(void **state)
 {
@@ -101,13 +100,13 @@ static void a_braked_writer_that_converges_freezes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_first_round_never_freezes),
-		cmocka_unit_test(a_quiet_container_freezes_after_the_second_round),
-		cmocka_unit_test(rounds_go_on_while_the_prediction_improves),
-		cmocka_unit_test(what_stops_improving_under_the_limit_freezes),
-		cmocka_unit_test(a_writer_as_fast_as_the_link_is_not_frozen),
-		cmocka_unit_test(the_brake_is_pulled_in_steps_of_half_and_then_given_up),
-		cmocka_unit_test(a_braked_writer_that_converges_freezes),
+	        cmocka_unit_test(the_first_round_never_freezes),
+	        cmocka_unit_test(a_quiet_container_freezes_after_the_second_round),
+	        cmocka_unit_test(rounds_go_on_while_the_prediction_improves),
+	        cmocka_unit_test(what_stops_improving_under_the_limit_freezes),
+	        cmocka_unit_test(a_writer_as_fast_as_the_link_is_not_frozen),
+	        cmocka_unit_test(the_brake_is_pulled_in_steps_of_half_and_then_given_up),
+	        cmocka_unit_test(a_braked_writer_that_converges_freezes),
 	};
 	return cmocka_run_group_tests_name("move/converge", tests, NULL, NULL);
 }

@@ -153,11 +153,11 @@ static void names_are_read_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(no_interleaving_lets_two_run_or_none),
-		cmocka_unit_test(a_failure_in_doubt_decides_nothing),
-		cmocka_unit_test(a_commit_is_refused_before_the_copy_is_whole),
-		cmocka_unit_test(final_states_are_final),
-		cmocka_unit_test(names_are_read_back),
+	        cmocka_unit_test(no_interleaving_lets_two_run_or_none),
+	        cmocka_unit_test(a_failure_in_doubt_decides_nothing),
+	        cmocka_unit_test(a_commit_is_refused_before_the_copy_is_whole),
+	        cmocka_unit_test(final_states_are_final),
+	        cmocka_unit_test(names_are_read_back),
 	};
 	return cmocka_run_group_tests_name("move/handover", tests, NULL, NULL);
 }

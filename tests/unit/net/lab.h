@@ -40,7 +40,7 @@ pthread_t lab_thread(const char *ns, void *(*fn)(void *), void *arg);
 /* A socket made inside a namespace, usable from anywhere. */
 int lab_socket(const char *ns, int family, int type, int protocol);
 
-extern const char *const lab_pod_ip[2]; /* [0] IPv4, [1] IPv6 */
+extern const char *const lab_pod_ip[2];     /* [0] IPv4, [1] IPv6 */
 extern const char *const lab_host_ip[3][2]; /* C, A, B */
 enum { LAB_C, LAB_A, LAB_B };
 #define LAB_VIA_B "10.9.0.3,fd09::3"

@@ -23,12 +23,12 @@ static char made[300];
 static struct gw_pod pod;
 static struct gw_err e;
 
-#define OK(call) \
-	do { \
-		if ((call) < 0) { \
-			fprintf(stderr, "%s: %s\n", #call, e.text); \
-			_exit(99); \
-		} \
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		if ((call) < 0) {                                                                                      \
+			fprintf(stderr, "%s: %s\n", #call, e.text);                                                    \
+			_exit(99);                                                                                     \
+		}                                                                                                      \
 	} while (0)
 
 struct series {
@@ -56,16 +56,16 @@ static void print(struct series *s)
 	if (!s->n)
 		return;
 	qsort(s->us10, s->n, sizeof(s->us10[0]), by_value);
-	printf("%-58s %10.1f %10.1f %10.1f us  (%zu)\n", s->name, s->us10[s->n / 2] / 10.0, s->us10[s->n * 99 / 100] / 10.0,
-	       s->us10[s->n - 1] / 10.0, s->n);
+	printf("%-58s %10.1f %10.1f %10.1f us  (%zu)\n", s->name, s->us10[s->n / 2] / 10.0,
+	       s->us10[s->n * 99 / 100] / 10.0, s->us10[s->n - 1] / 10.0, s->n);
 	s->n = 0;
 }
 
-#define TIMED(series, call) \
-	do { \
-		uint64_t t_ = gw_now_ns(); \
-		call; \
-		add(series, gw_now_ns() - t_); \
+#define TIMED(series, call)                                                                                            \
+	do {                                                                                                           \
+		uint64_t t_ = gw_now_ns();                                                                             \
+		call;                                                                                                  \
+		add(series, gw_now_ns() - t_);                                                                         \
 	} while (0)
 
 static void *echo(void *arg)
@@ -183,11 +183,12 @@ static void cost_of_a_hold(void)
 static void cost_of_a_move(void)
 {
 	static struct series in = {.name = "gw_pod_inspect"}, prep = {.name = "prepare"}, ready = {.name = "ready"},
-			     shut = {.name = "gw_hold_shut, under traffic"}, act = {.name = "activate (IPv4 and IPv6)"},
-			     turn = {.name = "turn (IPv4 and IPv6)"},
-			     rel = {.name = "gw_hold_release_moved, 1,000 packets held"},
-			     back = {.name = "turn_back (IPv4 and IPv6)"}, away = {.name = "discard of the destination"},
-			     all = {.name = "activate + turn + release of 1,000"};
+	                     shut = {.name = "gw_hold_shut, under traffic"}, act = {.name = "activate (IPv4 and IPv6)"},
+	                     turn = {.name = "turn (IPv4 and IPv6)"},
+	                     rel = {.name = "gw_hold_release_moved, 1,000 packets held"},
+	                     back = {.name = "turn_back (IPv4 and IPv6)"},
+	                     away = {.name = "discard of the destination"},
+	                     all = {.name = "activate + turn + release of 1,000"};
 	gw_auto(fd) int a = lab_listen("pA", AF_INET, 9001, SOCK_DGRAM);
 	uint32_t seen, lost = 0;
 	for (int i = 0; i < RUNS; i++) {
@@ -222,7 +223,8 @@ static void cost_of_a_move(void)
 		gw_hold_free(h);
 		lab_enter("hB");
 		TIMED(&away, OK(m->discard("c1", &pod, NULL, &e)));
-		lab_sh("ip -n hB route replace 10.88.0.5 via 10.9.0.2 && ip -n hB -6 route replace fd88::5 via fd09::2");
+		lab_sh("ip -n hB route replace 10.88.0.5 via 10.9.0.2 && ip -n hB -6 route replace fd88::5 via "
+		       "fd09::2");
 	}
 	struct series *const s[] = {&in, &prep, &ready, &shut, &act, &turn, &rel, &all, &back, &away};
 	for (size_t i = 0; i < gw_countof(s); i++)

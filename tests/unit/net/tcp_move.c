@@ -12,12 +12,12 @@
 
 #include "lab.h"
 
-#define MUST(call) \
-	do { \
-		if ((call) < 0) { \
-			perror(#call); \
-			_exit(99); \
-		} \
+#define MUST(call)                                                                                                     \
+	do {                                                                                                           \
+		if ((call) < 0) {                                                                                      \
+			perror(#call);                                                                                 \
+			_exit(99);                                                                                     \
+		}                                                                                                      \
 	} while (0)
 
 enum { REPAIR_OFF_SILENTLY = -1 };
@@ -100,7 +100,7 @@ int tcp_image_make(const char *ns, const struct tcp_image *i)
 	socklen_t n = 1;
 	if (i->options & TCPI_OPT_WSCALE)
 		o[n++] = (struct tcp_repair_opt){.opt_code = TCPOPT_WINDOW,
-						 .opt_val = i->snd_scale | (uint32_t)i->rcv_scale << 16};
+		                                 .opt_val = i->snd_scale | (uint32_t)i->rcv_scale << 16};
 	if (i->options & TCPI_OPT_SACK)
 		o[n++] = (struct tcp_repair_opt){.opt_code = TCPOPT_SACK_PERMITTED};
 	if (i->options & TCPI_OPT_TIMESTAMPS)
@@ -109,8 +109,11 @@ int tcp_image_make(const char *ns, const struct tcp_image *i)
 	set(fd, TCP_TIMESTAMP, (int)i->timestamp);
 	put_queue(fd, TCP_RECV_QUEUE, i->recv_data, i->recv_len);
 	put_queue(fd, TCP_SEND_QUEUE, i->send_data, i->send_len);
-	struct tcp_repair_window w = {.snd_wl1 = i->window_snd_wl1, .snd_wnd = i->window[0], .max_window = i->window[1],
-				      .rcv_wnd = i->window[2], .rcv_wup = i->window[3]};
+	struct tcp_repair_window w = {.snd_wl1 = i->window_snd_wl1,
+	                              .snd_wnd = i->window[0],
+	                              .max_window = i->window[1],
+	                              .rcv_wnd = i->window[2],
+	                              .rcv_wup = i->window[3]};
 	MUST(setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &w, sizeof(w)));
 	set(fd, TCP_REPAIR, 0);
 	return fd;

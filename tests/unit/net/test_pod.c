@@ -34,9 +34,18 @@ static void an_address_without_a_prefix_is_a_whole_one(void **state)
 static void text_that_is_no_address_is_refused(void **state)
 {
 	(void)state;
-	static const char *const texts[] = {"",	     "10.88.0",	    "10.88.0.5/33", "10.88.0.5/", "10.88.0.5/-1",
-					    "/24",   "fd88::5/129", "fd88::5/1x",   "::g",	  "10.88.0.5 ",
-					    "1.2.3.4/00000000008", "fd88:0000:0000:0000:0000:0000:0000:0000:0000:0005"};
+	static const char *const texts[] = {"",
+	                                    "10.88.0",
+	                                    "10.88.0.5/33",
+	                                    "10.88.0.5/",
+	                                    "10.88.0.5/-1",
+	                                    "/24",
+	                                    "fd88::5/129",
+	                                    "fd88::5/1x",
+	                                    "::g",
+	                                    "10.88.0.5 ",
+	                                    "1.2.3.4/00000000008",
+	                                    "fd88:0000:0000:0000:0000:0000:0000:0000:0000:0005"};
 	for (size_t i = 0; i < gw_countof(texts); i++) {
 		struct gw_addr a = {.family = 77};
 		assert_int_equal(gw_addr_parse(texts[i], &a), -EINVAL);
@@ -45,10 +54,10 @@ static void text_that_is_no_address_is_refused(void **state)
 }
 
 static const char good[] =
-	"{\"ifname\":\"eth0\",\"mac\":\"02:00:00:00:00:05\",\"hostIfname\":\"v-pA\",\"hostMac\":\"ee:ee:ee:ee:ee:ee\","
-	"\"mtu\":1450,\"addrs\":[\"10.88.0.5/32\",\"fd88::5/128\"],\"routes\":[{\"dst\":\"0.0.0.0/0\",\"via\":"
-	"\"169.254.1.1\"},{\"dst\":\"169.254.1.1/32\"},{\"dst\":\"::/0\",\"via\":\"fe80::1\",\"onlink\":true}],"
-	"\"gateways\":[\"169.254.1.1/32\",\"fe80::1/128\"]}";
+        "{\"ifname\":\"eth0\",\"mac\":\"02:00:00:00:00:05\",\"hostIfname\":\"v-pA\",\"hostMac\":\"ee:ee:ee:ee:ee:ee\","
+        "\"mtu\":1450,\"addrs\":[\"10.88.0.5/32\",\"fd88::5/128\"],\"routes\":[{\"dst\":\"0.0.0.0/0\",\"via\":"
+        "\"169.254.1.1\"},{\"dst\":\"169.254.1.1/32\"},{\"dst\":\"::/0\",\"via\":\"fe80::1\",\"onlink\":true}],"
+        "\"gateways\":[\"169.254.1.1/32\",\"fe80::1/128\"]}";
 
 static int from_text(const char *text, struct gw_pod *out, struct gw_err *e)
 {
@@ -85,45 +94,45 @@ static void a_pod_survives_json_and_back(void **state)
 static const struct {
 	const char *old, *new, *words;
 } bad[] = {
-	{"\"eth0\"", "\"\"", "ifname"},
-	{"\"eth0\"", "7", "ifname"},
-	{"\"eth0\"", "\"..\"", "ifname"},
-	{"\"eth0\"", "\"a/b\"", "ifname"},
-	{"\"eth0\"", "\"a b\"", "ifname"},
-	{"\"eth0\"", "\"lo\"", "loopback"},
-	{"\"eth0\"", "\"sixteen-letters-\"", "ifname"},
-	{"\"v-pA\"", "\"x:1\"", "hostIfname"},
-	{"\"02:00:00:00:00:05\"", "\"02:00:00:00:00\"", "mac"},
-	{"\"02:00:00:00:00:05\"", "\"03:00:00:00:00:05\"", "mac"},
-	{"\"02:00:00:00:00:05\"", "\"02:00:00:00:00: 5\"", "mac"},
-	{"\"02:00:00:00:00:05\"", "\"00:00:00:00:00:00\"", "mac"},
-	{"\"ee:ee:ee:ee:ee:ee\"", "null", "hostMac"},
-	{"1450", "1279", "mtu"}, /* too small for IPv6 */
-	{"1450", "65536", "mtu"},
-	{"1450", "-1", "mtu"},
-	{"[\"10.88.0.5/32\",\"fd88::5/128\"]", "[]", "empty"},
-	{"[\"10.88.0.5/32\",\"fd88::5/128\"]", "\"10.88.0.5\"", "addrs"},
-	{"\"10.88.0.5/32\"", "\"127.0.0.1/8\"", "no pod can have"},
-	{"\"10.88.0.5/32\"", "\"0.0.0.0/0\"", "no pod can have"},
-	{"\"10.88.0.5/32\"", "\"224.0.0.1/32\"", "no pod can have"},
-	{"\"10.88.0.5/32\"", "\"169.254.3.3/32\"", "no pod can have"},
-	{"\"fd88::5/128\"", "\"::1/128\"", "no pod can have"},
-	{"\"fd88::5/128\"", "\"::ffff:10.0.0.1/128\"", "no pod can have"},
-	{"\"fd88::5/128\"", "\"fe80::7/128\"", "no pod can have"},
-	{"\"fd88::5/128\"", "\"ff02::1/128\"", "no pod can have"},
-	{"\"fd88::5/128\"", "\"10.88.0.5/24\"", "twice"},
-	{"\"fd88::5/128\"", "5", "no address"},
-	{"\"10.88.0.5/32\"",
-	 "\"1.0.0.1\",\"1.0.0.2\",\"1.0.0.3\",\"1.0.0.4\",\"1.0.0.5\",\"1.0.0.6\",\"1.0.0.7\",\"1.0.0.8\"", "too many"},
-	{"\"0.0.0.0/0\"", "\"0.0.0.1/0\"", "no range"},
-	{"\"0.0.0.0/0\"", "\"x\"", "no range"},
-	{"\"via\":\"169.254.1.1\"", "\"via\":7", "gateway"},
-	{"\"via\":\"169.254.1.1\"", "\"via\":\"fe80::1\"", "gateway"},
-	{"\"via\":\"169.254.1.1\"", "\"via\":\"169.254.1.1/24\"", "gateway"},
-	{"{\"dst\":\"169.254.1.1/32\"}", "7", "no range"},
-	{"\"169.254.1.1/32\",\"fe80", "\"169.254.1.0/24\",\"fe80", "range instead"},
-	{"\"gateways\"", "\"gatewayz\"", "gateways"},
-	{"\"routes\"", "\"routez\"", "routes"},
+        {"\"eth0\"", "\"\"", "ifname"},
+        {"\"eth0\"", "7", "ifname"},
+        {"\"eth0\"", "\"..\"", "ifname"},
+        {"\"eth0\"", "\"a/b\"", "ifname"},
+        {"\"eth0\"", "\"a b\"", "ifname"},
+        {"\"eth0\"", "\"lo\"", "loopback"},
+        {"\"eth0\"", "\"sixteen-letters-\"", "ifname"},
+        {"\"v-pA\"", "\"x:1\"", "hostIfname"},
+        {"\"02:00:00:00:00:05\"", "\"02:00:00:00:00\"", "mac"},
+        {"\"02:00:00:00:00:05\"", "\"03:00:00:00:00:05\"", "mac"},
+        {"\"02:00:00:00:00:05\"", "\"02:00:00:00:00: 5\"", "mac"},
+        {"\"02:00:00:00:00:05\"", "\"00:00:00:00:00:00\"", "mac"},
+        {"\"ee:ee:ee:ee:ee:ee\"", "null", "hostMac"},
+        {"1450", "1279", "mtu"}, /* too small for IPv6 */
+        {"1450", "65536", "mtu"},
+        {"1450", "-1", "mtu"},
+        {"[\"10.88.0.5/32\",\"fd88::5/128\"]", "[]", "empty"},
+        {"[\"10.88.0.5/32\",\"fd88::5/128\"]", "\"10.88.0.5\"", "addrs"},
+        {"\"10.88.0.5/32\"", "\"127.0.0.1/8\"", "no pod can have"},
+        {"\"10.88.0.5/32\"", "\"0.0.0.0/0\"", "no pod can have"},
+        {"\"10.88.0.5/32\"", "\"224.0.0.1/32\"", "no pod can have"},
+        {"\"10.88.0.5/32\"", "\"169.254.3.3/32\"", "no pod can have"},
+        {"\"fd88::5/128\"", "\"::1/128\"", "no pod can have"},
+        {"\"fd88::5/128\"", "\"::ffff:10.0.0.1/128\"", "no pod can have"},
+        {"\"fd88::5/128\"", "\"fe80::7/128\"", "no pod can have"},
+        {"\"fd88::5/128\"", "\"ff02::1/128\"", "no pod can have"},
+        {"\"fd88::5/128\"", "\"10.88.0.5/24\"", "twice"},
+        {"\"fd88::5/128\"", "5", "no address"},
+        {"\"10.88.0.5/32\"",
+         "\"1.0.0.1\",\"1.0.0.2\",\"1.0.0.3\",\"1.0.0.4\",\"1.0.0.5\",\"1.0.0.6\",\"1.0.0.7\",\"1.0.0.8\"", "too many"},
+        {"\"0.0.0.0/0\"", "\"0.0.0.1/0\"", "no range"},
+        {"\"0.0.0.0/0\"", "\"x\"", "no range"},
+        {"\"via\":\"169.254.1.1\"", "\"via\":7", "gateway"},
+        {"\"via\":\"169.254.1.1\"", "\"via\":\"fe80::1\"", "gateway"},
+        {"\"via\":\"169.254.1.1\"", "\"via\":\"169.254.1.1/24\"", "gateway"},
+        {"{\"dst\":\"169.254.1.1/32\"}", "7", "no range"},
+        {"\"169.254.1.1/32\",\"fe80", "\"169.254.1.0/24\",\"fe80", "range instead"},
+        {"\"gateways\"", "\"gatewayz\"", "gateways"},
+        {"\"routes\"", "\"routez\"", "routes"},
 };
 
 static void json_of_a_peer_is_refused_with_the_key_that_is_wrong(void **state)
@@ -134,7 +143,7 @@ static void json_of_a_peer_is_refused_with_the_key_that_is_wrong(void **state)
 		const char *at = strstr(good, bad[i].old);
 		assert_non_null(at);
 		(void)snprintf(text, sizeof(text), "%.*s%s%s", (int)(at - good), good, bad[i].new,
-			       at + strlen(bad[i].old));
+		               at + strlen(bad[i].old));
 		struct gw_pod p = {.mtu = 12345};
 		struct gw_err e = {0};
 		if (from_text(text, &p, &e) >= 0)
@@ -150,7 +159,7 @@ static void more_routes_than_fit_are_refused(void **state)
 {
 	(void)state;
 	char text[4096] = "{\"ifname\":\"eth0\",\"mac\":\"02:00:00:00:00:05\",\"hostIfname\":\"v\",\"hostMac\":"
-			  "\"ee:ee:ee:ee:ee:ee\",\"mtu\":1450,\"addrs\":[\"10.88.0.5\"],\"gateways\":[],\"routes\":[";
+	                  "\"ee:ee:ee:ee:ee:ee\",\"mtu\":1450,\"addrs\":[\"10.88.0.5\"],\"gateways\":[],\"routes\":[";
 	for (int i = 0; i <= GW_POD_ROUTES_MAX; i++)
 		(void)strcat(text, i ? ",{\"dst\":\"10.0.0.0/8\"}" : "{\"dst\":\"10.0.0.0/8\"}");
 	(void)strcat(text, "]}");
@@ -264,7 +273,8 @@ static void a_pod_behind_another_host_is_refused(void **state)
 static void a_route_of_several_next_hops_is_refused(void **state)
 {
 	(void)state;
-	lab_sh("ip -n pA route add 10.7.0.0/16 nexthop via 169.254.1.1 dev eth0 nexthop via 169.254.1.1 dev eth0 weight 2");
+	lab_sh("ip -n pA route add 10.7.0.0/16 nexthop via 169.254.1.1 dev eth0 nexthop via 169.254.1.1 dev eth0 "
+	       "weight 2");
 	expect_code("/run/netns/pA", "OddRoute");
 }
 
@@ -304,23 +314,23 @@ static void inspecting_leaves_the_caller_where_it_is(void **state)
 static int tests(void)
 {
 	const struct CMUnitTest list[] = {
-		cmocka_unit_test(an_address_survives_text_and_back),
-		cmocka_unit_test(an_address_without_a_prefix_is_a_whole_one),
-		cmocka_unit_test(text_that_is_no_address_is_refused),
-		cmocka_unit_test(a_pod_survives_json_and_back),
-		cmocka_unit_test(json_of_a_peer_is_refused_with_the_key_that_is_wrong),
-		cmocka_unit_test(more_routes_than_fit_are_refused),
-		WITH_LAB(inspecting_a_routed_pod_finds_all_of_it),
-		WITH_LAB(the_hosts_own_network_is_refused),
-		WITH_LAB(a_pod_without_an_address_is_refused),
-		WITH_LAB(a_pod_of_two_interfaces_is_refused_but_not_for_one_that_is_down),
-		WITH_LAB(a_macvlan_is_refused),
-		WITH_LAB(a_bridged_pod_is_refused),
-		WITH_LAB(a_pod_behind_another_host_is_refused),
-		WITH_LAB(a_route_of_several_next_hops_is_refused),
-		WITH_LAB(more_addresses_or_routes_than_fit_are_refused),
-		WITH_LAB(a_path_that_is_no_network_namespace_is_refused),
-		WITH_LAB(inspecting_leaves_the_caller_where_it_is),
+	        cmocka_unit_test(an_address_survives_text_and_back),
+	        cmocka_unit_test(an_address_without_a_prefix_is_a_whole_one),
+	        cmocka_unit_test(text_that_is_no_address_is_refused),
+	        cmocka_unit_test(a_pod_survives_json_and_back),
+	        cmocka_unit_test(json_of_a_peer_is_refused_with_the_key_that_is_wrong),
+	        cmocka_unit_test(more_routes_than_fit_are_refused),
+	        WITH_LAB(inspecting_a_routed_pod_finds_all_of_it),
+	        WITH_LAB(the_hosts_own_network_is_refused),
+	        WITH_LAB(a_pod_without_an_address_is_refused),
+	        WITH_LAB(a_pod_of_two_interfaces_is_refused_but_not_for_one_that_is_down),
+	        WITH_LAB(a_macvlan_is_refused),
+	        WITH_LAB(a_bridged_pod_is_refused),
+	        WITH_LAB(a_pod_behind_another_host_is_refused),
+	        WITH_LAB(a_route_of_several_next_hops_is_refused),
+	        WITH_LAB(more_addresses_or_routes_than_fit_are_refused),
+	        WITH_LAB(a_path_that_is_no_network_namespace_is_refused),
+	        WITH_LAB(inspecting_leaves_the_caller_where_it_is),
 	};
 	return cmocka_run_group_tests_name("net/pod", list, NULL, NULL);
 }
