@@ -151,7 +151,8 @@ static void on_link(struct server *s)
 		(void)close(gw_take_fd(&s->link));
 		if (!s->given && atomic_load(&s->shared->holds))
 			pages_fail(s, EPIPE, "godwitd ended before it had given the memory");
-		else if (!s->given)
+		else if (!s->given ||
+		         (s->criu < 0 && !s->restored)) /* then CRIU was waiting for godwitd, and gives up too */
 			atomic_store(&s->shared->outcome, OUT_DISCARDED);
 		return;
 	}

@@ -103,7 +103,8 @@ const char *lab_sh_text(const char *fmt, ...)
 
 static void host_up(char x, int n)
 {
-	lab_sh("ip -n hC link add f%c type veth peer name eth0 netns h%c && ip -n hC link set f%c master br0 up", x, x, x);
+	lab_sh("ip -n hC link add f%c type veth peer name eth0 netns h%c && ip -n hC link set f%c master br0 up", x, x,
+	       x);
 	lab_sh("ip -n h%c addr add 10.9.0.%d/24 dev eth0 && ip -n h%c addr add fd09::%d/64 dev eth0 nodad && "
 	       "ip -n h%c link set eth0 up && ip -n h%c route add default via 10.9.0.1",
 	       x, n, x, n, x, x);
@@ -120,11 +121,14 @@ void lab_up(void)
 	host_up('A', 2);
 	host_up('B', 3);
 	for (const char *h = "CB"; *h; h++)
-		lab_sh("ip -n h%c route add 10.88.0.5 via 10.9.0.2 && ip -n h%c -6 route add fd88::5 via fd09::2", *h, *h);
+		lab_sh("ip -n h%c route add 10.88.0.5 via 10.9.0.2 && ip -n h%c -6 route add fd88::5 via fd09::2", *h,
+		       *h);
 	/* A bridge port learns and a link settles before the first test packet. */
 	lab_sh("for i in 1 2 3 4 5 6 7 8 9; do ip netns exec hC ping -qc1 -W1 10.9.0.2 >/dev/null && "
-	       "ip netns exec hC ping -qc1 -W1 10.9.0.3 >/dev/null && ip netns exec hC ping -qc1 -W1 fd09::2 >/dev/null && "
-	       "ip netns exec hC ping -qc1 -W1 fd09::3 >/dev/null && ip netns exec hA ping -qc1 -W1 fd09::3 >/dev/null && "
+	       "ip netns exec hC ping -qc1 -W1 10.9.0.3 >/dev/null && ip netns exec hC ping -qc1 -W1 fd09::2 "
+	       ">/dev/null && "
+	       "ip netns exec hC ping -qc1 -W1 fd09::3 >/dev/null && ip netns exec hA ping -qc1 -W1 fd09::3 >/dev/null "
+	       "&& "
 	       "ip netns exec hA ping -qc1 -W1 10.9.0.3 >/dev/null && exit 0; done; exit 1");
 }
 
@@ -137,10 +141,12 @@ void lab_down(void)
 void lab_pod(const char *host, const char *name)
 {
 	lab_sh("ip netns add %s && ip -n %s link set lo up && "
-	       "ip -n %s link add v-%s type veth peer name eth0 netns %s && ip -n %s link set v-%s address ee:ee:ee:ee:ee:ee mtu 1450 && "
+	       "ip -n %s link add v-%s type veth peer name eth0 netns %s && ip -n %s link set v-%s address "
+	       "ee:ee:ee:ee:ee:ee mtu 1450 && "
 	       "ip -n %s link set v-%s up",
 	       name, name, host, name, name, host, name, host, name);
-	lab_sh("ip -n %s link set eth0 address 02:00:00:00:00:05 mtu 1450 up && ip -n %s addr add 10.88.0.5/32 dev eth0 && "
+	lab_sh("ip -n %s link set eth0 address 02:00:00:00:00:05 mtu 1450 up && ip -n %s addr add 10.88.0.5/32 dev "
+	       "eth0 && "
 	       "ip -n %s addr add fd88::5/128 dev eth0 nodad && ip -n %s route add 169.254.1.1 dev eth0 && "
 	       "ip -n %s route add default via 169.254.1.1 && ip -n %s -6 route add default via fe80::1 dev eth0 && "
 	       "ip -n %s neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent && "

@@ -23,11 +23,11 @@ static char made[300];
 static struct gw_pod pod;
 static struct gw_err e;
 
-#define OK(call) \
-	do { \
-		e = (struct gw_err){0}; \
-		if ((call) < 0) \
-			fail_msg("%s: %s", #call, e.text); \
+#define OK(call)                                                                                                       \
+	do {                                                                                                           \
+		e = (struct gw_err){0};                                                                                \
+		if ((call) < 0)                                                                                        \
+			fail_msg("%s: %s", #call, e.text);                                                             \
 	} while (0)
 
 static int setup(void **state)
@@ -215,7 +215,8 @@ static void tcp_move(int family, const char *client, const char *ip, uint16_t po
 	/* A slow machine may have held for longer than the client's patience. */
 	if (t < RTO_MIN_MS * 1000 / 2)
 		assert_int_equal(f.retransmits, 0);
-	print_message("held %u us, longest wait %u us, %u retransmits\n", (unsigned)t, (unsigned)f.longest_us, f.retransmits);
+	print_message("held %u us, longest wait %u us, %u retransmits\n", (unsigned)t, (unsigned)f.longest_us,
+	              f.retransmits);
 }
 
 static void tcp_over_ipv4_from_a_third_host_goes_on(void **s)
@@ -260,7 +261,8 @@ static void tcp_to_a_translated_address_from_the_source_goes_on(void **s)
 static void tcp_to_a_translated_address_through_the_source_goes_on(void **s)
 {
 	(void)s;
-	lab_sh("ip netns exec hA nft 'add table ip svc; add chain ip svc p { type nat hook prerouting priority -100; }; "
+	lab_sh("ip netns exec hA nft 'add table ip svc; add chain ip svc p { type nat hook prerouting priority -100; "
+	       "}; "
 	       "add rule ip svc p ip daddr 10.96.0.1 tcp dport 80 dnat to 10.88.0.5:7001'");
 	lab_sh("ip -n hC route add 10.96.0.1 via 10.9.0.2");
 	/* The answers must come back through the translator. */
@@ -274,7 +276,8 @@ static void tracked(int family, const char *client)
 {
 	lab_sh("for h in hA hB; do ip netns exec $h nft 'add table inet t; "
 	       "add chain inet t f { type filter hook forward priority 0; }; "
-	       "add rule inet t f ct state invalid counter drop; add rule inet t f ct state new,established accept'; done");
+	       "add rule inet t f ct state invalid counter drop; add rule inet t f ct state new,established accept'; "
+	       "done");
 	tcp_move(family, client, NULL, 7001);
 }
 static void connection_tracking_does_not_stop_a_move_for_a_third_host(void **s)
@@ -344,28 +347,28 @@ static void a_move_called_off_after_the_turn_loses_nothing(void **s)
 static int tests(void)
 {
 	const struct CMUnitTest list[] = {
-		WITH_LAB(udp_over_ipv4_from_a_third_host_loses_nothing),
-		WITH_LAB(udp_over_ipv6_from_a_third_host_loses_nothing),
-		WITH_LAB(udp_over_ipv4_from_the_source_loses_nothing),
-		WITH_LAB(udp_over_ipv6_from_the_source_loses_nothing),
-		WITH_LAB(udp_over_ipv4_from_the_destination_loses_nothing),
-		WITH_LAB(udp_over_ipv6_from_the_destination_loses_nothing),
-		WITH_LAB(a_hold_on_the_destination_keeps_the_order_of_its_own_clients),
-		WITH_LAB(the_same_over_ipv6),
-		WITH_LAB(a_hold_on_the_destination_does_not_harm_a_third_host),
-		WITH_LAB(tcp_over_ipv4_from_a_third_host_goes_on),
-		WITH_LAB(tcp_over_ipv6_from_a_third_host_goes_on),
-		WITH_LAB(tcp_over_ipv4_from_the_source_goes_on),
-		WITH_LAB(tcp_over_ipv6_from_the_source_goes_on),
-		WITH_LAB(tcp_over_ipv4_from_the_destination_goes_on),
-		WITH_LAB(tcp_over_ipv6_from_the_destination_goes_on),
-		WITH_LAB(tcp_to_a_translated_address_from_the_source_goes_on),
-		WITH_LAB(tcp_to_a_translated_address_through_the_source_goes_on),
-		WITH_LAB(connection_tracking_does_not_stop_a_move_for_a_third_host),
-		WITH_LAB(connection_tracking_does_not_stop_a_move_for_the_source),
-		WITH_LAB(connection_tracking_does_not_stop_a_move_for_the_destination),
-		WITH_LAB(new_connections_through_the_source_are_tracked_by_nobody),
-		WITH_LAB(a_move_called_off_after_the_turn_loses_nothing),
+	        WITH_LAB(udp_over_ipv4_from_a_third_host_loses_nothing),
+	        WITH_LAB(udp_over_ipv6_from_a_third_host_loses_nothing),
+	        WITH_LAB(udp_over_ipv4_from_the_source_loses_nothing),
+	        WITH_LAB(udp_over_ipv6_from_the_source_loses_nothing),
+	        WITH_LAB(udp_over_ipv4_from_the_destination_loses_nothing),
+	        WITH_LAB(udp_over_ipv6_from_the_destination_loses_nothing),
+	        WITH_LAB(a_hold_on_the_destination_keeps_the_order_of_its_own_clients),
+	        WITH_LAB(the_same_over_ipv6),
+	        WITH_LAB(a_hold_on_the_destination_does_not_harm_a_third_host),
+	        WITH_LAB(tcp_over_ipv4_from_a_third_host_goes_on),
+	        WITH_LAB(tcp_over_ipv6_from_a_third_host_goes_on),
+	        WITH_LAB(tcp_over_ipv4_from_the_source_goes_on),
+	        WITH_LAB(tcp_over_ipv6_from_the_source_goes_on),
+	        WITH_LAB(tcp_over_ipv4_from_the_destination_goes_on),
+	        WITH_LAB(tcp_over_ipv6_from_the_destination_goes_on),
+	        WITH_LAB(tcp_to_a_translated_address_from_the_source_goes_on),
+	        WITH_LAB(tcp_to_a_translated_address_through_the_source_goes_on),
+	        WITH_LAB(connection_tracking_does_not_stop_a_move_for_a_third_host),
+	        WITH_LAB(connection_tracking_does_not_stop_a_move_for_the_source),
+	        WITH_LAB(connection_tracking_does_not_stop_a_move_for_the_destination),
+	        WITH_LAB(new_connections_through_the_source_are_tracked_by_nobody),
+	        WITH_LAB(a_move_called_off_after_the_turn_loses_nothing),
 	};
 	return cmocka_run_group_tests_name("net/turn", list, NULL, NULL);
 }
