@@ -8,7 +8,7 @@ plan 8
 check "four threads write 160 MiB without pause" victim host-a w370 pages
 sleep 0.5
 not_converging() {
-	if migrate w370 host-b --bandwidth 4 --max-freeze 5 --rounds 4; then echo "it moved within 5 ms at 4 MiB/s?"; return 1; fi >"$T/words"
+	if migrate w370 host-b --bandwidth 40 --max-freeze 5 --rounds 4; then echo "it moved within 5 ms at 40 MiB/s?"; return 1; fi >"$T/words"
 	grep -q '"code":"NotConverging"' "$T/migrate.out" || { cat "$T/migrate.out" "$T/migrate.err"; return 1; }
 }
 check "too fast for the link: NotConverging" not_converging
