@@ -26,6 +26,18 @@ static int home = -1;
 	_exit(99);
 }
 
+static int outcome(pid_t pid)
+{
+	int st;
+	pid_t got;
+	do
+		got = waitpid(pid, &st, 0);
+	while (got < 0 && errno == EINTR);
+	if (got != pid)
+		die("waitpid");
+	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+}
+
 int lab_run(int (*main_there)(void))
 {
 	if (geteuid() != 0) {
@@ -44,14 +56,17 @@ int lab_run(int (*main_there)(void))
 		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || mount("proc", "/proc", "proc", 0, NULL) < 0 ||
 		    mount("tmpfs", "/run", "tmpfs", 0, NULL) < 0)
 			die("set up /proc and /run");
+		/* The tests are no init themselves: LeakSanitizer can't trace one. */
+		pid = fork();
+		if (pid < 0)
+			die("fork");
+		if (pid)
+			_exit(outcome(pid));
 		home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 		lab_sh("ip link set lo up");
 		exit(main_there());
 	}
-	int st;
-	if (waitpid(pid, &st, 0) != pid)
-		die("waitpid");
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
+	return outcome(pid);
 }
 
 static int run(const char *cmd)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lab.h"
 #include "net/pod.h"
@@ -337,5 +338,5 @@ static int tests(void)
 
 int main(void)
 {
-	return lab_run(tests);
+	_exit(lab_run(tests)); /* its children's pid namespace is dead: no leak check can start */
 }

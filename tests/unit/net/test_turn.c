@@ -104,7 +104,8 @@ static void udp_move(int family, const char *client, bool there)
 		lab_enter("hA");
 	}
 	udp_flow_start(&f);
-	udp_flow_wait(&f, 100);
+	for (int i = 0; i < 150 && nseen < 50; i++)
+		udp_collect(a, seen, SEEN_MAX, &nseen, 100);
 	if (there) {
 		gw_hold_shut(h2);
 		gw_sleep_us(5000); /* what is on the wire to A arrives */
