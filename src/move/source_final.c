@@ -20,6 +20,7 @@
 #include "ckpt/freezer.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
+#include "net/unread.h"
 
 enum {
 	ARM_TIMEOUT_MS = 60000,
@@ -30,6 +31,7 @@ enum {
 	IMAGE_PIECE = 512 * 1024,
 	ROUNDS_ARMED = 2,
 	BURIAL_AFTER_US = 300000,
+	UNREAD_MAX_US = 5000,
 };
 
 static void step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
@@ -217,6 +219,7 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	(void)gw_sender_set_nice(s->sender, GW_FREEZE_NICE);
 	s->frozen_us = gw_now_us();
 	gw_hold_shut(s->hold);
+	gw_unread_wait(s->container->init_pid, UNREAD_MAX_US);
 	rc = gw_freezer_freeze(s->container->freezer_dir, FREEZE_TIMEOUT_MS, e);
 	if (rc < 0)
 		return rc;
