@@ -171,6 +171,12 @@ static bool number(const char *name, const char *s, uint64_t scale, uint64_t *ou
 	return true;
 }
 
+/* Given twice, an option's last value counts. */
+static bool option(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key, yyjson_mut_val *value)
+{
+	return yyjson_mut_obj_put(o, yyjson_mut_str(doc, key), value);
+}
+
 int verb_migrate(int argc, char **argv)
 {
 	static const struct option longs[] = {
@@ -186,31 +192,33 @@ int verb_migrate(int argc, char **argv)
 	uint64_t v = 0;
 	for (int c; ok && (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
 		switch (c) {
-		case 't': to = true, yyjson_mut_obj_add_str(doc, o, "to", optarg); break;
+		case 't': to = true, option(doc, o, "to", yyjson_mut_str(doc, optarg)); break;
 		case 'f':
-			ok = number("--freeze", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "want_freeze_ms", v);
+			ok = number("--freeze", optarg, 1, &v) &&
+			     option(doc, o, "want_freeze_ms", yyjson_mut_uint(doc, v));
 			break;
 		case 'm':
 			ok = number("--max-freeze", optarg, 1, &v) &&
-			     yyjson_mut_obj_add_uint(doc, o, "max_freeze_ms", v);
+			     option(doc, o, "max_freeze_ms", yyjson_mut_uint(doc, v));
 			break;
 		case 'b':
 			ok = number("--bandwidth", optarg, 1u << 20, &v) &&
-			     yyjson_mut_obj_add_uint(doc, o, "bandwidth", v);
+			     option(doc, o, "bandwidth", yyjson_mut_uint(doc, v));
 			break;
 		case 'r':
-			ok = number("--rounds", optarg, 1, &v) && yyjson_mut_obj_add_uint(doc, o, "rounds_max", v);
+			ok = number("--rounds", optarg, 1, &v) && option(doc, o, "rounds_max", yyjson_mut_uint(doc, v));
 			break;
 		case 's':
-			ok = number("--timeout", optarg, 1000, &v) && yyjson_mut_obj_add_uint(doc, o, "timeout_ms", v);
+			ok = number("--timeout", optarg, 1000, &v) &&
+			     option(doc, o, "timeout_ms", yyjson_mut_uint(doc, v));
 			break;
-		case 'T': yyjson_mut_obj_add_bool(doc, o, "throttle", true); break;
-		case 'z': yyjson_mut_obj_add_bool(doc, o, "zstd", true); break;
+		case 'T': option(doc, o, "throttle", yyjson_mut_bool(doc, true)); break;
+		case 'z': option(doc, o, "zstd", yyjson_mut_bool(doc, true)); break;
 		case 'k':
 			ok = !strcmp(optarg, "uffd") || !strcmp(optarg, "soft-dirty");
 			if (!ok)
 				(void)fprintf(stderr, "godwit: --track is uffd or soft-dirty\n");
-			yyjson_mut_obj_add_str(doc, o, "backend", optarg);
+			option(doc, o, "backend", yyjson_mut_str(doc, optarg));
 			break;
 		case 'o': ok = parse_output(optarg, &out); break;
 		case 'h': return yyjson_mut_doc_free(doc), fputs(usage, stdout), GODWIT_OK;

@@ -37,6 +37,7 @@ struct gw_look_sock {
 	int fd;
 	enum gw_look_kind { GW_SK_INET, GW_SK_UNIX, GW_SK_NETLINK } kind;
 	uint64_t unread; /* UDP: bytes that waited at the first look */
+	bool is_read;    /* UDP: the queue was empty, or another one, at a later look */
 	bool found;      /* in a table of the container's network namespace */
 };
 

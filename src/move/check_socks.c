@@ -24,7 +24,8 @@
 #include "net/netns.h"
 #include "net/nl.h"
 
-enum { LOOKS = 5, LOOK_AGAIN_US = 4000, NAME_BYTES = 108, SHUT_BOTH = 3 };
+/* A server on a busy machine may not run for a while: a quarter of a second is no slowness any more. */
+enum { LOOKS = 5, PLAIN_LOOKS = 60, LOOK_AGAIN_US = 4000, NAME_BYTES = 108, SHUT_BOTH = 3 };
 
 struct usock {
 	uint32_t ino, peer;
@@ -297,17 +298,19 @@ static void on_inet(struct gw_look *l, struct gw_look_sock *s, const struct row 
 		l->look_again = true;
 }
 
+/* The same bytes at every look: nobody reads. A busy server's queue is another one each time. */
 static void on_plain(struct gw_look *l, struct gw_look_sock *s, const struct row *r, bool last)
 {
 	s->found = true;
-	/* The same bytes at both looks: nobody reads. A busy server's queue is another one each time. */
-	if (last && r->waiting && r->waiting == s->unread)
+	if (!r->waiting || (s->unread && r->waiting != s->unread))
+		s->is_read = true;
+	if (s->is_read)
+		return;
+	s->unread = r->waiting;
+	l->look_again = true;
+	if (last)
 		gw_reasons_add(l->out, "UnreadDatagrams", "%s leaves %lu bytes of datagrams unread (fd %d)",
 		               l->procs[s->proc].who, r->waiting, s->fd);
-	if (r->waiting && !last) {
-		s->unread = r->waiting;
-		l->look_again = true;
-	}
 }
 
 static void on_netlink(struct gw_look *l, struct gw_look_sock *s, const struct row *r, bool last)
@@ -343,15 +346,19 @@ static void look_inet(struct gw_look *l, int netns)
 		each_row(l, "tcp", parse_ip, on_inet, k == LOOKS);
 		each_row(l, "tcp6", parse_ip, on_inet, k == LOOKS);
 		each_row(l, "netlink", parse_netlink, on_netlink, k == LOOKS);
-		for (size_t i = 0; k == 1 && i < gw_countof(plain); i++)
-			each_row(l, plain[i], parse_ip, on_plain, false);
 		if (!l->look_again)
 			break;
 		gw_sleep_us(LOOK_AGAIN_US);
 	}
 	each_row(l, "netlink", parse_netlink, on_netlink, true);
-	for (size_t i = 0; i < gw_countof(plain); i++)
-		each_row(l, plain[i], parse_ip, on_plain, true);
+	for (unsigned k = 1; k <= PLAIN_LOOKS; k++) {
+		l->look_again = false;
+		for (size_t i = 0; i < gw_countof(plain); i++)
+			each_row(l, plain[i], parse_ip, on_plain, k == PLAIN_LOOKS);
+		if (!l->look_again)
+			break;
+		gw_sleep_us(LOOK_AGAIN_US);
+	}
 	for (size_t i = 0; i < l->nsocks; i++) {
 		const struct gw_look_sock *s = &l->socks[i];
 		if (s->kind != GW_SK_UNIX && !s->found && is_elsewhere(l, s, netns))
