@@ -223,6 +223,7 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	rc = gw_freezer_freeze(s->container->freezer_dir, FREEZE_TIMEOUT_MS, e);
 	if (rc < 0)
 		return rc;
+	gw_hold_mute(s->hold);
 	(void)gw_source_step(s, SE_FREEZE);
 	step_time(s, GW_STEP_STOP, s->frozen_us);
 	return write_smaps(s, e);

@@ -29,6 +29,7 @@ enum {
 	READ_BYTES = 1024, /* a message without payload has some 200 */
 	GRACE_MS = 2,      /* a packet on another CPU may just have passed a rule that is gone */
 	VERDICT_TRIES = 1000,
+	MUTE_TAKES_S = 1,
 };
 
 enum dir { TO_POD, FROM_POD, DIRS };
@@ -44,14 +45,16 @@ struct gw_hold {
 	uint16_t queue[DIRS];
 	unsigned nqueues;
 	struct gw_rules *rules;
-	int wake; /* eventfd: the reader shall look at `stop` */
+	int wake; /* eventfd: the reader shall look at `stop` and `hush` */
 	atomic_bool stop;
+	atomic_bool hush; /* mute as soon as the queue is empty */
 	pthread_t reader;
 	bool has_reader;
 
 	/* Guards all below, and a packet from its message to its verdict: who
 	 * holds it knows that none is under way. */
 	pthread_mutex_t lock;
+	pthread_cond_t hushed;
 	enum state state;
 	bool muted;
 	struct run kept;
@@ -197,6 +200,18 @@ static bool read_some(struct gw_hold *h)
 	return n > 0 || (n < 0 && errno == EINTR);
 }
 
+/* All that was sent before the pod's tasks stopped has passed. */
+static void hush(struct gw_hold *h)
+{
+	if (!atomic_exchange(&h->hush, false))
+		return;
+	(void)pthread_mutex_lock(&h->lock);
+	if (h->state == HELD)
+		h->muted = true;
+	(void)pthread_cond_signal(&h->hushed);
+	(void)pthread_mutex_unlock(&h->lock);
+}
+
 static void *read_queues(void *arg)
 {
 	struct gw_hold *h = arg;
@@ -211,7 +226,11 @@ static void *read_queues(void *arg)
 			continue;
 		if (atomic_load(&h->stop))
 			break;
-		(void)poll(p, 2, -1);
+		hush(h);
+		if (poll(p, 2, -1) > 0 && p[1].revents) {
+			uint64_t times;
+			(void)!read(h->wake, &times, sizeof(times));
+		}
 	}
 	while (poll(p, 1, GRACE_MS) > 0)
 		(void)read_some(h);
@@ -245,6 +264,7 @@ int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, st
 		return gw_fail(e, GW_SYS, ENOMEM, "hold the packets of %s", id);
 	h->wake = -1;
 	(void)pthread_mutex_init(&h->lock, NULL);
+	(void)pthread_cond_init(&h->hushed, NULL);
 	int rc = socket_open(&h->nl, e);
 	if (rc == 0)
 		rc = queues_bind(&h->nl, h->queue, DIRS, &h->nqueues, e);
@@ -268,10 +288,23 @@ void gw_hold_shut(struct gw_hold *h)
 	(void)pthread_mutex_unlock(&h->lock);
 }
 
+static void wake_reader(struct gw_hold *h)
+{
+	uint64_t one = 1;
+	(void)!write(h->wake, &one, sizeof(one)); /* an eventfd that is nearly zero takes it */
+}
+
 void gw_hold_mute(struct gw_hold *h)
 {
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += MUTE_TAKES_S;
 	(void)pthread_mutex_lock(&h->lock);
-	h->muted = true;
+	atomic_store(&h->hush, true);
+	wake_reader(h);
+	while (!h->muted && h->state == HELD)
+		if (pthread_cond_timedwait(&h->hushed, &h->lock, &until) != 0)
+			break; /* a flood that never lets the queue be empty: all of it passes */
 	(void)pthread_mutex_unlock(&h->lock);
 }
 
@@ -339,8 +372,7 @@ void gw_hold_stats(struct gw_hold *h, struct gw_hold_stats *out)
 static void reader_stop(struct gw_hold *h)
 {
 	atomic_store(&h->stop, true);
-	uint64_t one = 1;
-	(void)!write(h->wake, &one, sizeof(one)); /* an eventfd at zero takes it */
+	wake_reader(h);
 	(void)pthread_join(h->reader, NULL);
 }
 
@@ -357,6 +389,7 @@ void gw_hold_free(struct gw_hold *h)
 		reader_stop(h);
 	gw_end_fd(&h->wake);
 	gw_end_nl(&h->nl);
+	(void)pthread_cond_destroy(&h->hushed);
 	(void)pthread_mutex_destroy(&h->lock);
 	free(h);
 }

@@ -20,8 +20,8 @@
  *   HELD     kept, in order      pass; after gw_hold_mute dropped
  *   MOVED    pass (routed on)    dropped
  *
- * Why what the pod sends passes until gw_hold_mute: between shut and the end
- * of the freeze it still runs and answers. Dropped, an answer over UDP would
+ * Why what the pod sends passes until gw_hold_mute: between shut and the
+ * freezer's end it still runs and answers. Dropped, an answer over UDP would
  * be lost, and one over TCP would be in the dump as sent, so that the copy
  * sends it again only after its first retransmission timeout, a whole second.
  *
@@ -53,8 +53,12 @@ struct gw_hold_stats {
 int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e);
 /* OPEN -> HELD, microseconds, cannot fail. When it returns, nothing more gets to the pod. */
 void gw_hold_shut(struct gw_hold *h);
-/* HELD: the pod is frozen; what its sockets still send by themselves is
- * dropped from now on. Not needed where release_moved comes before the kill. */
+/* HELD, and the pod's tasks are stopped: what they sent before has passed when
+ * this returns (microseconds); what their sockets still send by themselves is
+ * dropped from now on. Needed before the sockets are dumped: a delayed
+ * acknowledgment that the kernel sends for the frozen copy 40 ms later has a
+ * newer TCP timestamp than the copy that goes on, whose first answer the client
+ * then takes for an old one (RFC 7323, PAWS): a second's stall. */
 void gw_hold_mute(struct gw_hold *h);
 void gw_hold_release(struct gw_hold *h); /* HELD -> OPEN, in order; out of the pod passes again */
 /* The pod has left: kept packets go (to where the route points now), what the
