@@ -22,7 +22,8 @@
  *
  *  1. `left` of a consumer has a bit for each page it still must get. A bit is
  *     cleared only by a copy that succeeded (or EEXIST), by an event that says
- *     the page is gone, or, after the restore, by ENOENT (not registered).
+ *     the page is gone, or, after the restore, by ENOENT (not registered) while
+ *     no event is on its way.
  *  2. A fault on a page without a bit is answered with zero.
  *  3. A page of the store is freed only when no consumer has its bit.
  *  4. The kernel refuses every copy (EAGAIN) from the moment a mapping changes

@@ -156,13 +156,26 @@ void consumers_sweep(struct server *s)
 
 /* ---- copies ---- */
 
+/* The kernel looks at mmap_changing before anything else, so a copy of
+ * nothing is EAGAIN while an event is on its way, and EINVAL otherwise. */
+static bool quiet(const struct consumer *c)
+{
+	struct uffdio_copy k = {.len = 0};
+	return c->uffd < 0 || (ioctl(c->uffd, UFFDIO_COPY, &k) < 0 && errno != EAGAIN);
+}
+
 enum ioctl_result { IO_DONE, IO_PRESENT, IO_UNMAPPED, IO_LATER, IO_GONE, IO_FAILED };
 
 static enum ioctl_result judge(struct server *s, struct consumer *c, int err, const char *what, uint64_t addr)
 {
 	switch (err) {
 	case EEXIST: return IO_PRESENT;
-	case ENOENT: return IO_UNMAPPED;
+	case ENOENT:
+		/* Linux 6.9 and later look for the mapping before they see that one is
+		 * on the move: only without an event on its way it is really gone. */
+		if (quiet(c))
+			return IO_UNMAPPED;
+		[[fallthrough]];
 	case EAGAIN: c->changing = true; return IO_LATER;
 	case ENOMEM:
 		/* The container's memory limit: its own reclaim or OOM killer decides. */
@@ -204,14 +217,6 @@ static void wake(struct consumer *c, uint64_t addr)
 {
 	struct uffdio_range r = {.start = addr, .len = GW_PAGE_BYTES};
 	(void)ioctl(c->uffd, UFFDIO_WAKE, &r);
-}
-
-/* The kernel looks at mmap_changing before anything else, so a copy of
- * nothing is EAGAIN while an event is on its way, and EINVAL otherwise. */
-static bool quiet(const struct consumer *c)
-{
-	struct uffdio_copy k = {.len = 0};
-	return c->uffd < 0 || (ioctl(c->uffd, UFFDIO_COPY, &k) < 0 && errno != EAGAIN);
 }
 
 bool consumer_blocked(struct consumer *c)
@@ -506,6 +511,22 @@ static void on_message(struct server *s, struct consumer *c, const struct uffd_m
 	}
 }
 
+/* The kernel hands out faults before events, also those of threads that saw
+ * what the event tells of, and an event that was read holds no copy back any
+ * more: so first the events. */
+static void on_messages(struct server *s, struct consumer *c, const struct uffd_msg *m, size_t n)
+{
+	for (unsigned faults = 0; faults < 2; faults++)
+		for (size_t i = 0; i < n && !s->failed; i++) {
+			if ((m[i].event == UFFD_EVENT_PAGEFAULT) != faults)
+				continue;
+			if (c->uffd >= 0)
+				on_message(s, c, &m[i]);
+			else if (m[i].event == UFFD_EVENT_FORK)
+				(void)close((int)m[i].arg.fork.ufd);
+		}
+}
+
 void consumer_read(struct server *s, struct consumer *c)
 {
 	struct uffd_msg m[MESSAGES];
@@ -520,12 +541,7 @@ void consumer_read(struct server *s, struct consumer *c)
 			return;
 		}
 		size_t k = (size_t)n / sizeof(*m);
-		for (size_t j = 0; j < k && !s->failed; j++) {
-			if (c->uffd >= 0)
-				on_message(s, c, &m[j]);
-			else if (m[j].event == UFFD_EVENT_FORK)
-				(void)close((int)m[j].arg.fork.ufd);
-		}
+		on_messages(s, c, m, k);
 		if (k < MESSAGES)
 			return;
 	}
