@@ -614,8 +614,10 @@ static void what_was_written_last_comes_first(void **state)
 	do
 		assert_int_equal(fstat(store_fd(s), &now), 0);
 	while (whole.st_blocks - now.st_blocks < 2048 * 8);
-	off_t hole = lseek(store_fd(s), (off_t)(AREA + 30000 * PAGE), SEEK_DATA);
-	assert_true(hole >= (off_t)(AREA + 32000 * PAGE));
+	/* ENXIO: while we were not running, it gave up all the rest too. */
+	off_t data = lseek(store_fd(s), (off_t)(AREA + 30000 * PAGE), SEEK_DATA);
+	if (data >= 0 || errno != ENXIO)
+		assert_in_range(data, AREA + 32000 * PAGE, AREA + a.pages * PAGE);
 	scene_wait_done(s);
 	atomic_store(&v->rep->stop, 1);
 	(void)victim_wait(v);
