@@ -43,7 +43,7 @@ def row_of(samples, rss, rate):
         "baseline_freeze_ms": {"p50": quantile([s["result"]["freeze_ms"] for s in plain], 0.5)},
         "baseline_stall_ms": {"p50": quantile([s["client"]["wait_max_us"] / 1000 for s in plain], 0.5)},
         "precopy_mib_per_s": quantile([r["precopy_mib_per_s"] for r in result], 0.5),
-        "link_mib_per_s": link[-1] if link else None,
+        "link_mib_per_s": quantile(link, 0.5) if link else None,
         "client_rate_ratio": quantile(rates, 0.5),
         "dest_peak_over_rss": quantile([(s["dest_peak"] - s["dest_usage"]) / s["container_rss"] for s in ours], 0.5),
         "predicted_freeze_ms": {"p50": quantile([r["predicted_freeze_ms"] for r in result], 0.5)},
