@@ -13,8 +13,10 @@
  *            them: the kernel walks the whole machine's hash table (12 ms);
  *            sysfs of an external network namespace is not mounted (10 ms);
  *            a periodic timerfd that is due is shown as due (fdinfo.c);
+ *            shared memory that godwit moves looks empty (shmem.c);
  *            before CRIU looks at the freezer it waits for godwit ("freeze").
  *   restore  before the first image is opened it waits ("images");
+ *            shared memory that godwit has moved is put in place (shmem.c);
  *            before the restored tasks are let go it waits ("resume");
  *            tasks it holds by ptrace die with it (PTRACE_O_EXITKILL), so
  *            that a killed CRIU cannot let them run before the commit.
@@ -56,7 +58,7 @@
 	if (!real)                                                                                                     \
 	real = (typeof(&name))dlsym(RTLD_NEXT, #name)
 
-static bool mode_is(const char *want)
+bool gwc_mode_is(const char *want)
 {
 	const char *m = getenv("GODWIT_CRIU_MODE");
 	return m && !strcmp(m, want);
@@ -222,7 +224,7 @@ int ioctl(int fd, unsigned long req, ...)
 	va_start(ap, req);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
-	if (req == SCAN_IOCTL && mode_is("dump")) {
+	if (req == SCAN_IOCTL && gwc_mode_is("dump")) {
 		size_t n = 0;
 		int pid = proc_pid_of(fd, "pagemap");
 		const struct range *r = pid > 0 ? lazy_load(pid, &n) : NULL;
@@ -236,7 +238,7 @@ ssize_t pread64(int fd, void *buf, size_t len, off64_t off)
 {
 	REAL(pread64);
 	ssize_t got = real(fd, buf, len, off);
-	if (got < 8 || !mode_is("dump"))
+	if (got < 8 || !gwc_mode_is("dump"))
 		return got;
 	int pid = proc_pid_of(fd, "pagemap");
 	size_t n = 0;
@@ -270,11 +272,12 @@ static int open_smaps(int dirfd)
 static bool before_open(const char *path)
 {
 	static bool frozen, images;
-	if (!frozen && mode_is("dump") && (ends_with(path, "/freezer.state") || ends_with(path, "/cgroup.freeze"))) {
+	if (!frozen && gwc_mode_is("dump") &&
+	    (ends_with(path, "/freezer.state") || ends_with(path, "/cgroup.freeze"))) {
 		frozen = true;
 		return wait_at("freeze", 0);
 	}
-	if (!images && mode_is("restore") && ends_with(path, "inventory.img")) {
+	if (!images && gwc_mode_is("restore") && ends_with(path, "inventory.img")) {
 		images = true;
 		return wait_at("images", 0);
 	}
@@ -288,17 +291,17 @@ int openat64(int dirfd, const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode_t mode = (mode_t)va_arg(ap, int);
 	va_end(ap);
-	if (!strcmp(path, "smaps") && mode_is("dump")) {
+	if (!strcmp(path, "smaps") && gwc_mode_is("dump")) {
 		int fd = open_smaps(dirfd);
 		if (fd >= 0)
 			return fd;
 	}
-	if (!before_open(path)) {
+	if (!before_open(path) || (gwc_mode_is("restore") && !gwc_shmem_open(dirfd, path))) {
 		errno = ECANCELED;
 		return -1;
 	}
 	int fd = real(dirfd, path, flags, mode);
-	return mode_is("dump") && !strncmp(path, "fdinfo/", 7) ? gwc_fdinfo_open(fd) : fd;
+	return gwc_mode_is("dump") && !strncmp(path, "fdinfo/", 7) ? gwc_fdinfo_open(fd) : fd;
 }
 
 int open64(const char *path, int flags, ...)
@@ -330,7 +333,7 @@ ssize_t write(int fd, const void *buf, size_t len)
 {
 	REAL(write);
 	static const char stage[] = "pre-resume";
-	if (len < 128 && len > sizeof(stage) && mode_is("restore") && memmem(buf, len, stage, sizeof(stage) - 1)) {
+	if (len < 128 && len > sizeof(stage) && gwc_mode_is("restore") && memmem(buf, len, stage, sizeof(stage) - 1)) {
 		struct stat st;
 		int task = gwc_notify_pid(buf, len);
 		if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && !may_resume(task)) {
@@ -373,7 +376,7 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	REAL(sendmsg);
 	quiet_sock = -1;
-	if (mode_is("dump") && msg->msg_iovlen == 1 && msg->msg_iov[0].iov_len >= sizeof(struct nlmsghdr)) {
+	if (gwc_mode_is("dump") && msg->msg_iovlen == 1 && msg->msg_iov[0].iov_len >= sizeof(struct nlmsghdr)) {
 		struct sockaddr_nl nl;
 		socklen_t len = sizeof(nl);
 		int proto = 0;
@@ -421,7 +424,7 @@ long ptrace(enum __ptrace_request req, ...)
 	void *addr = va_arg(ap, void *);
 	uintptr_t data = (uintptr_t)va_arg(ap, void *);
 	va_end(ap);
-	if ((req == PTRACE_SEIZE || req == PTRACE_SETOPTIONS) && mode_is("restore"))
+	if ((req == PTRACE_SEIZE || req == PTRACE_SETOPTIONS) && gwc_mode_is("restore"))
 		data |= PTRACE_O_EXITKILL;
 	return real(req, pid, addr, data);
 }
@@ -487,7 +490,7 @@ long syscall(long nr, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	/* Wanted for the links of a namespace that CRIU dumps itself. */
-	if (nr == SYS_fsopen && mode_is("dump") && getenv("GODWIT_CRIU_EXTERNAL_NET") && a[0] &&
+	if (nr == SYS_fsopen && gwc_mode_is("dump") && getenv("GODWIT_CRIU_EXTERNAL_NET") && a[0] &&
 	    !strcmp((const char *)a[0], "sysfs")) {
 		errno = ENOSYS;
 		return -1;
@@ -495,5 +498,8 @@ long syscall(long nr, ...)
 	if (nr == SYS_prlimit64)
 		return prlimit64((pid_t)a[0], (enum __rlimit_resource)a[1], (const struct rlimit64 *)a[2],
 		                 (struct rlimit64 *)a[3]);
-	return real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	long rc = real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (nr == SYS_memfd_create)
+		gwc_shmem_made((int)rc, (unsigned)a[1]);
+	return rc;
 }

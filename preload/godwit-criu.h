@@ -25,3 +25,9 @@ int gwc_unpack(int in, int dirfd);
 bool gwc_fdinfo_wind(char *text);
 /* fd, or in its place (fd is closed) a file that says so. */
 int gwc_fdinfo_open(int fd);
+
+bool gwc_mode_is(const char *want); /* GODWIT_CRIU_MODE */
+
+/* shmem.c: CRIU has made a memfd; CRIU opens an image (false: it must fail). */
+void gwc_shmem_made(int fd, unsigned flags);
+bool gwc_shmem_open(int images, const char *path);

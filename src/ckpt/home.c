@@ -9,12 +9,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
 
 struct gw_home {
 	int listener;
 	int waiting; /* connection of the one that waits, -1 */
+	gw_home_object_fn *object;
+	void *object_ctx;
 	char path[256];
 };
 
@@ -45,6 +48,25 @@ void gw_home_close(struct gw_home *h)
 	free(h);
 }
 
+void gw_home_serve(struct gw_home *h, gw_home_object_fn *fn, void *ctx)
+{
+	h->object = fn;
+	h->object_ctx = ctx;
+}
+
+/* Whoever is not answered gives up, and that is told at the end of CRIU. */
+static void answer_object(struct gw_home *h, int fd, uint64_t id)
+{
+	static const char word[] = {[GW_HOME_NOT_OURS] = 'n', [GW_HOME_MEMFD] = 'g', [GW_HOME_SEGMENT] = 's'};
+	int object = -1;
+	int rc = h->object ? h->object(h->object_ctx, id, &object) : GW_HOME_NOT_OURS;
+	if (rc >= 0)
+		rc = gw_send_fds(fd, &word[rc], 1, &object, rc == GW_HOME_NOT_OURS ? 0 : 1);
+	if (rc < 0)
+		gw_warn("shared memory not handed over", kv_u64("id", id), kv_i64("errno", -rc));
+}
+
+/* 1: it was a question, and is answered. */
 static int accept_caller(struct gw_home *h, const char *point, pid_t *out_pid, pid_t *out_task, struct gw_err *e)
 {
 	gw_auto(fd) int fd = accept4(h->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -54,15 +76,20 @@ static int accept_caller(struct gw_home *h, const char *point, pid_t *out_pid, p
 	struct timeval limit = {.tv_sec = 5};
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	ssize_t n = read(fd, line, sizeof(line) - 1);
-	int pid = 0, task = 0;
-	if (n <= 0 || sscanf(line, "%32s %d %d", name, &pid, &task) != 3)
+	int pid = 0;
+	unsigned long task = 0;
+	if (n <= 0 || sscanf(line, "%32s %d %lu", name, &pid, &task) != 3)
 		return gw_fail(e, GW_PEER, EPROTO, "unreadable call on %s", h->path);
+	if (!strcmp(name, "shmem")) {
+		answer_object(h, fd, task);
+		return 1;
+	}
 	if (strcmp(name, point) != 0)
 		return gw_fail(e, GW_PEER, EPROTO, "CRIU is at \"%s\" where \"%s\" was expected", name, point);
 	if (out_pid)
 		*out_pid = pid;
 	if (out_task)
-		*out_task = task;
+		*out_task = (pid_t)task;
 	h->waiting = gw_take_fd(&fd);
 	return 0;
 }
@@ -82,8 +109,12 @@ int gw_home_wait(struct gw_home *h, const char *point, int timeout_ms, pid_t wat
 			continue;
 		if (n < 0)
 			return gw_fail(e, GW_SYS, errno, "wait for CRIU at \"%s\"", point);
-		if (p[0].revents)
-			return accept_caller(h, point, out_pid, out_task, e);
+		if (p[0].revents) {
+			int rc = accept_caller(h, point, out_pid, out_task, e);
+			if (rc <= 0)
+				return rc;
+			continue;
+		}
 		if (p[2].revents)
 			return gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled while waiting for CRIU at \"%s\"",
 			                    point);

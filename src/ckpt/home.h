@@ -1,4 +1,5 @@
 #pragma once
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/gw_err.h"
@@ -12,6 +13,13 @@ struct gw_home;
 
 int gw_home_open(const char *path, struct gw_home **out, struct gw_err *e);
 void gw_home_close(struct gw_home *h); /* whoever waits is told to give up; the socket file goes */
+
+/* CRIU asks for a shared memory object by its id ("shmem PID ID\n") while it
+ * is waited for: answered at once with what fn says. */
+enum gw_home_object { GW_HOME_NOT_OURS, GW_HOME_MEMFD, GW_HOME_SEGMENT };
+/* *out_fd is borrowed. < 0: CRIU is told to give up. */
+typedef int gw_home_object_fn(void *ctx, uint64_t id, int *out_fd);
+void gw_home_serve(struct gw_home *h, gw_home_object_fn *fn, void *ctx);
 
 /* Wait until CRIU is at `point`. watch_pid > 0: fails as soon as that process
  * ends. Fails on another point, at the time-out, or when cancel_fd (-1: none)

@@ -95,6 +95,8 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 	r->cancel_fd = o->cancel_fd;
 	int rc = gw_home_open(o->home_path, &r->home, e);
 	if (rc == 0)
+		gw_home_serve(r->home, o->object, o->object_ctx);
+	if (rc == 0)
 		rc = start_runc(r, o, e);
 	if (rc < 0) {
 		gw_home_close(r->home);

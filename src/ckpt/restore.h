@@ -2,6 +2,7 @@
 #include <sys/types.h>
 
 #include "base/gw_err.h"
+#include "ckpt/home.h"
 
 /* restore: `runc restore --lazy-pages`, started early and held twice.
  *
@@ -33,6 +34,10 @@ struct gw_restore_opts {
 	const char *commit_path; /* its existence is what lets the tasks run (move/handover.h); NULL: our word alone */
 	const char *pid_file;
 	int stdio[3]; /* for the container, -1: /dev/null */
+	/* Where CRIU gets shared memory from; the socket at home_path lies in the
+	 * folder above images_dir. NULL: from its images. */
+	gw_home_object_fn *object;
+	void *object_ctx;
 	int cancel_fd;
 };
 

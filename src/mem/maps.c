@@ -190,15 +190,19 @@ bool gw_vma_is_private_anon(const struct gw_maps *m, const struct gw_vma *v)
 	return true;
 }
 
-bool gw_vma_is_shared_anon(const struct gw_maps *m, const struct gw_vma *v)
+static bool begins(const struct gw_maps *m, const struct gw_vma *v, const char *with)
 {
-	/* Both names are the kernel's alone on the mount that has no path; a
-	 * file called "/dev/zero (deleted)" would be on a device that has one. */
-	static const char named[] = "[anon_shmem:";
-	if (!v->shared || !v->ino || v->major)
-		return false;
-	return gw_vma_named(m, v, "/dev/zero (deleted)") ||
-	       (v->name_len > sizeof(named) - 1 && !memcmp(m->text + v->name, named, sizeof(named) - 1));
+	size_t n = strlen(with);
+	return v->name_len >= n && !memcmp(m->text + v->name, with, n);
+}
+
+enum gw_shm_kind gw_vma_shm_kind(const struct gw_maps *m, const struct gw_vma *v, uint32_t minor)
+{
+	if (!v->shared || v->major || v->minor != minor)
+		return GW_SHM_NONE;
+	if (gw_vma_named(m, v, "/dev/zero (deleted)") || begins(m, v, "[anon_shmem:"))
+		return GW_SHM_ANON;
+	return begins(m, v, "/memfd:") ? GW_SHM_MEMFD : begins(m, v, "/SYSV") ? GW_SHM_SYSV : GW_SHM_NONE;
 }
 
 const struct gw_vma *gw_maps_find(const struct gw_maps *m, uint64_t addr)

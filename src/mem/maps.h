@@ -50,8 +50,12 @@ bool gw_vma_named(const struct gw_maps *m, const struct gw_vma *v, const char *n
 /* Private, no file, and not one of the kernel's own ([vdso] and such). What
  * VmFlags may still take away is in smaps.h. */
 bool gw_vma_is_private_anon(const struct gw_maps *m, const struct gw_vma *v);
-/* MAP_SHARED | MAP_ANONYMOUS; not memfd, not SysV, not /dev/shm. */
-bool gw_vma_is_shared_anon(const struct gw_maps *m, const struct gw_vma *v);
+/* What a shared mapping without a path is of: MAP_SHARED | MAP_ANONYMOUS, a
+ * memfd (as which CRIU brings the first kind back, too), System V. Not
+ * /dev/shm, which has a path, and nothing of huge pages. `minor`: of the
+ * kernel's own tmpfs, where memfds live. */
+enum gw_shm_kind { GW_SHM_NONE, GW_SHM_ANON, GW_SHM_MEMFD, GW_SHM_SYSV };
+enum gw_shm_kind gw_vma_shm_kind(const struct gw_maps *m, const struct gw_vma *v, uint32_t minor);
 
 /* The mapping that holds addr, or NULL. */
 const struct gw_vma *gw_maps_find(const struct gw_maps *m, uint64_t addr);

@@ -190,6 +190,48 @@ int gw_task_child_faults(pid_t pid, uint64_t *out)
 	return 0;
 }
 
+/* State and start of a process out of /proc/PID/stat. */
+static uint64_t zombie_number(pid_t pid)
+{
+	gw_auto(mem) char *text = NULL;
+	char state = 0;
+	unsigned long long start = 0;
+	if (read_proc_file(pid, "stat", &text) < 0)
+		return 0;
+	const char *p = strrchr(text, ')');
+	/* state, 18 others, starttime */
+	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+	                 &state, &start) != 2)
+		return 0;
+	return state == 'Z' || state == 'X' ? (start << 22 | (unsigned)pid) * 0x9e3779b97f4a7c15u : 0;
+}
+
+int gw_task_zombies(pid_t pid, const struct gw_pids *known, uint64_t *out)
+{
+	struct gw_pids threads = {0};
+	uint64_t sum = 0;
+	int rc = gw_threads_read(&threads, pid);
+	for (size_t i = 0; rc == 0 && i < threads.n; i++) {
+		char name[64];
+		gw_auto(mem) char *text = NULL;
+		gw_path(name, sizeof(name), "task/%d/children", threads.v[i]);
+		int got = read_proc_file(pid, name, &text);
+		if (got < 0 && got != -ESRCH)
+			rc = got;
+		char *next;
+		for (char *p = text; p && *p; p = next) {
+			pid_t child = (pid_t)strtol(p, &next, 10);
+			if (next == p)
+				break;
+			if (!gw_pids_has(known, child))
+				sum += zombie_number(child);
+		}
+	}
+	gw_pids_done(&threads);
+	*out = sum;
+	return rc;
+}
+
 int gw_threads_read(struct gw_pids *p, pid_t pid)
 {
 	char path[64];

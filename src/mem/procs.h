@@ -41,5 +41,9 @@ int gw_task_parse(const char *text, struct gw_task *out);
  * any child that ran and was reaped has changed it. */
 int gw_task_child_faults(pid_t pid, uint64_t *out);
 
+/* A number for who of its children is a zombie that `known` does not hold:
+ * the same as long as they are the same. Exact only while it is frozen. */
+int gw_task_zombies(pid_t pid, const struct gw_pids *known, uint64_t *out);
+
 /* The threads of a process, the first one first. -ESRCH: gone. */
 int gw_threads_read(struct gw_pids *p, pid_t pid);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,7 +18,8 @@ enum {
 };
 
 struct entry {
-	struct gw_space space;
+	struct gw_space space; /* no name, no descriptor */
+	_Atomic uint64_t size; /* of a shared object */
 	int memfd;
 	struct gw_bits data;  /* which pages were written */
 	pthread_mutex_t lock; /* of what follows */
@@ -74,9 +76,15 @@ static int entry_new(const struct gw_space *space, struct entry **out, struct gw
 		return gw_fail(e, GW_SYS, ENOMEM, "memory space %u", space->id);
 	(void)pthread_mutex_init(&en->lock, NULL);
 	en->space = *space;
+	en->space.name = NULL;
+	en->space.fd = -1;
 	en->data.fd = -1;
-	en->memfd = memfd_create("godwit-memory", MFD_CLOEXEC);
-	uint64_t size = space->kind == GW_SPACE_SHMEM ? space->size_bytes : GW_ADDR_END;
+	en->size = space->size_bytes;
+	/* The memfd of a shared object becomes the container's. */
+	bool shared = space->kind == GW_SPACE_SHMEM;
+	en->memfd = shared ? memfd_create(space->name ?: "", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+	                   : memfd_create("godwit-memory", MFD_CLOEXEC);
+	uint64_t size = shared ? space->size_bytes : GW_ADDR_END;
 	if (en->memfd < 0 || ftruncate(en->memfd, (off_t)size) < 0)
 		return gw_fail(e, GW_SYS, errno, "make the file for memory space %u", space->id);
 	int rc = gw_bits_new(&en->data);
@@ -107,6 +115,23 @@ static int table_put(struct gw_store *s, struct entry *en, struct gw_err *e)
 	return 0;
 }
 
+/* Entries are never taken away before gw_store_free, so the pointer stays good. */
+static struct entry *find(struct gw_store *s, uint32_t id)
+{
+	(void)pthread_rwlock_rdlock(&s->lock);
+	struct entry *en = id < s->size ? s->by_id[id] : NULL;
+	(void)pthread_rwlock_unlock(&s->lock);
+	return en;
+}
+
+static int resize(struct entry *en, uint64_t size, struct gw_err *e)
+{
+	if (ftruncate(en->memfd, (off_t)size) < 0)
+		return gw_fail(e, GW_SYS, errno, "resize memory space %u", en->space.id);
+	en->size = size;
+	return 0;
+}
+
 int gw_store_add(struct gw_store *s, const struct gw_space *space, struct gw_err *e)
 {
 	if (space->id == 0 || space->id >= SPACES_MAX)
@@ -119,6 +144,10 @@ int gw_store_add(struct gw_store *s, const struct gw_space *space, struct gw_err
 		return gw_fail(e, GW_PEER, EFBIG, "shared memory space %u is larger than 2^%d bytes", space->id,
 		               GW_ADDR_BITS);
 	gw_auto(entry) struct entry *en = NULL;
+	struct entry *old = find(s, space->id);
+	if (old && old->space.kind == GW_SPACE_SHMEM && space->kind == GW_SPACE_SHMEM &&
+	    old->space.shmid == space->shmid)
+		return resize(old, space->size_bytes, e);
 	int rc = entry_new(space, &en, e);
 	if (rc < 0)
 		return rc;
@@ -130,15 +159,6 @@ int gw_store_add(struct gw_store *s, const struct gw_space *space, struct gw_err
 	return rc;
 }
 
-/* Entries are never taken away before gw_store_free, so the pointer stays good. */
-static struct entry *find(struct gw_store *s, uint32_t id)
-{
-	(void)pthread_rwlock_rdlock(&s->lock);
-	struct entry *en = id < s->size ? s->by_id[id] : NULL;
-	(void)pthread_rwlock_unlock(&s->lock);
-	return en;
-}
-
 static int checked(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t npages, struct entry **out,
                    struct gw_err *e)
 {
@@ -147,7 +167,7 @@ static int checked(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t n
 		return gw_fail(e, GW_PEER, ENOENT, "pages for memory space %u, which was never announced", space);
 	uint64_t end = GW_ADDR_END, len = (uint64_t)npages << GW_PAGE_SHIFT;
 	if (en->space.kind == GW_SPACE_SHMEM)
-		end = (en->space.size_bytes + GW_PAGE_BYTES - 1) & ~(GW_PAGE_BYTES - 1);
+		end = (en->size + GW_PAGE_BYTES - 1) & ~(GW_PAGE_BYTES - 1);
 	if (addr % GW_PAGE_BYTES || addr > end || len > end - addr)
 		return gw_fail(e, GW_PEER, EINVAL, "memory space %u: %u pages at 0x%llx are outside of it", space,
 		               npages, (unsigned long long)addr);
@@ -271,6 +291,42 @@ int gw_store_each(struct gw_store *s, gw_store_fn *fn, void *ctx)
 	}
 	(void)pthread_rwlock_unlock(&s->lock);
 	return rc;
+}
+
+/* A mapping shows the whole last page, also what is beyond the end of the
+ * object, and a file that is cut has zeros there: put back through a mapping. */
+static int cut_within_page(struct entry *en, uint64_t size)
+{
+	uint64_t last = size & ~(GW_PAGE_BYTES - 1);
+	size_t kept = (size_t)(size - last);
+	char tail[GW_PAGE_BYTES] = {0};
+	if (pread(en->memfd, tail, sizeof(tail), (off_t)last) < 0 || ftruncate(en->memfd, (off_t)size) < 0)
+		return -errno;
+	static const char nothing[GW_PAGE_BYTES];
+	if (!memcmp(tail + kept, nothing, sizeof(tail) - kept))
+		return 0;
+	char *p = mmap(NULL, sizeof(tail), PROT_READ | PROT_WRITE, MAP_SHARED, en->memfd, (off_t)last);
+	if (p == MAP_FAILED)
+		return -errno;
+	memcpy(p + kept, tail + kept, sizeof(tail) - kept);
+	(void)munmap(p, sizeof(tail));
+	return 0;
+}
+
+int gw_store_object(struct gw_store *s, uint32_t space, uint64_t size_bytes, int *out_fd, struct gw_err *e)
+{
+	struct entry *en = find(s, space);
+	if (!en || en->space.kind != GW_SPACE_SHMEM || size_bytes > GW_ADDR_END)
+		return gw_fail(e, GW_PEER, ENOENT, "memory space %u is no shared object of %llu bytes", space,
+		               (unsigned long long)size_bytes);
+	*out_fd = en->memfd;
+	/* What is copied out of is as long as its pages. */
+	if (en->space.sysv)
+		return resize(en, (size_bytes + GW_PAGE_BYTES - 1) & ~(GW_PAGE_BYTES - 1), e);
+	if (size_bytes % GW_PAGE_BYTES == 0)
+		return resize(en, size_bytes, e);
+	int rc = cut_within_page(en, size_bytes);
+	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "cut memory space %u", space) : 0;
 }
 
 int gw_store_bits_fd(struct gw_store *s, uint32_t space)

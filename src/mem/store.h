@@ -17,7 +17,8 @@ struct gw_store;
 struct gw_store *gw_store_new(void);
 void gw_store_free(struct gw_store *s); /* closes the memfds; NULL is fine */
 
-/* Make the memfd of a new space. A second add of the same id is -EEXIST. */
+/* Make the memfd of a new space. A second add of the same id is -EEXIST, but
+ * for a shared object: it has another size from now on. */
 int gw_store_add(struct gw_store *s, const struct gw_space *space, struct gw_err *e);
 
 /* npages from data at addr. remember: note the span as recently written
@@ -37,6 +38,12 @@ uint64_t gw_store_bytes(const struct gw_store *s); /* memory held now */
 /* The page map (bits.h) of a space: a set bit is a page that was written, a
  * clear one reads as zero. Borrowed; -1: no such space. */
 int gw_store_bits_fd(struct gw_store *s, uint32_t space);
+
+/* A shared object as it is now, size_bytes long (a System V segment in whole
+ * pages), to be given to the container:
+ * its memory is not copied, the caller's is the last word (nothing may be
+ * written any more). Borrowed. -ENOENT: no such space. */
+int gw_store_object(struct gw_store *s, uint32_t space, uint64_t size_bytes, int *out_fd, struct gw_err *e);
 
 /* Walk the spaces: fn(ctx, space, memfd, recent spans, count). Borrowed. */
 typedef int gw_store_fn(void *ctx, const struct gw_space *space, int memfd, const struct gw_span *recent, size_t n);

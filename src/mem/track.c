@@ -116,9 +116,13 @@ enum gw_track_backend gw_tracker_backend(const struct gw_tracker *t)
 	return t->ops->id;
 }
 
-void gw_tracker_set_shmem(struct gw_tracker *t, bool on)
+int gw_tracker_set_shmem(struct gw_tracker *t, struct gw_err *e)
 {
-	t->shmem = on;
+	int rc = t->shmem || !t->ops->shmem ? 0 : gw_shm_start(t);
+	if (rc < 0)
+		return gw_fail(e, GW_SYS, -rc, "track shared memory");
+	t->shmem = t->ops->shmem;
+	return 0;
 }
 
 /* ---- what goes to the sink ---- */
@@ -224,7 +228,7 @@ static bool has_ended(const struct gw_proc *p)
 static void proc_end(struct gw_tracker *t, struct gw_proc *p)
 {
 	proc_forget(t, p);
-	p->ended = t->gone = true;
+	p->ended = true;
 }
 
 static struct gw_proc *proc_of(struct gw_tracker *t, pid_t pid)
@@ -645,7 +649,7 @@ static int lazy_ranges(struct gw_tracker *t, const struct gw_maps *m, size_t *ou
 
 int gw_tracker_smaps(struct gw_tracker *t, gw_smaps_fn *fn, void *ctx, struct gw_err *e)
 {
-	t->have_frozen = false;
+	t->have_frozen = t->shm_listed = false;
 	int rc = refresh(t, true, e);
 	for (size_t i = 0; rc == 0 && i < t->n; i++) {
 		struct gw_proc *p = t->v[i];
@@ -661,6 +665,9 @@ int gw_tracker_smaps(struct gw_tracker *t, gw_smaps_fn *fn, void *ctx, struct gw
 		if (rc == 0)
 			rc = fn(ctx, p->pid, p->text.s, p->text.len, t->lazy, n, e);
 	}
-	t->have_frozen = rc == 0;
+	/* Now: CRIU maps shared memory when it dumps it, and that shows. */
+	if (rc == 0 && t->shmem)
+		rc = gw_shm_list(t, true, e);
+	t->have_frozen = t->shm_listed = rc == 0;
 	return rc < 0 ? rc : 0;
 }

@@ -39,13 +39,17 @@ const char *gw_track_backend_name(enum gw_track_backend b);
 int gw_tracker_new(enum gw_track_backend want, const char *cgroup_dir, pid_t init_pid, struct gw_tracker **out,
                    struct gw_err *e);
 
-/* Also shared anonymous memory (SHMEM spaces; off at first: then CRIU dumps
- * it). memfd and SysV memory are CRIU's in any case: write(2) to a memfd shows
- * in no page table. The soft-dirty backend reports an object whole each
- * round, uffd does so when a process that mapped it has come and gone. An
- * object is read through /proc/PID/map_files of the mapping at map_addr; when
- * that process is gone, sink->space comes again with the same id. */
-void gw_tracker_set_shmem(struct gw_tracker *t, bool on);
+/* Also shared memory without a path: MAP_SHARED | MAP_ANONYMOUS, memfd, System
+ * V (SHMEM spaces; off at first: then CRIU dumps it all). What is CRIU's in
+ * any case, decided anew each time: a memfd of which a process has a
+ * descriptor (write(2) shows in no page table), an object that more than 128
+ * mappings show, huge pages. uffd only: with the soft-dirty backend this does
+ * nothing. An object is reported whole when a process that mapped it has come
+ * or gone. The sink reads from space->fd, which is good until
+ * gw_tracker_free; a space whose object has another size comes again with the
+ * same id. src/mem/track_shmem.c. */
+enum { GW_SHMEM_MAX = 1024 }; /* objects; a descriptor each. The others are CRIU's. */
+int gw_tracker_set_shmem(struct gw_tracker *t, struct gw_err *e);
 
 /* Stop tracking: registrations go (no descriptor was left in a process).
  * Safe on processes that are running, frozen or dead. For a process that
@@ -110,3 +114,8 @@ struct gw_lazy_range {
 typedef int gw_smaps_fn(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *lazy, size_t n,
                         struct gw_err *e);
 int gw_tracker_smaps(struct gw_tracker *t, gw_smaps_fn *fn, void *ctx, struct gw_err *e);
+
+/* The SHMEM spaces that are ours in this freeze; everything else is CRIU's.
+ * After gw_tracker_smaps, before the final round. */
+typedef int gw_shmem_fn(void *ctx, const struct gw_space *s, struct gw_err *e);
+int gw_tracker_shmem(struct gw_tracker *t, gw_shmem_fn *fn, void *ctx, struct gw_err *e);

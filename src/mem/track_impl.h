@@ -34,7 +34,9 @@ struct gw_proc {
 	struct gw_pageset reported;
 	struct gw_pageset young, old; /* reported lately: see settle() in track.c */
 	uint64_t young_since_ms;
-	uint64_t child_faults;
+	/* track_shmem.c */
+	uint64_t child_faults, zombies;
+	bool asked, lost_child;
 };
 
 struct gw_shm;
@@ -64,6 +66,9 @@ struct gw_tracker {
 	unsigned level; /* of the container's pid namespace, as an index into NSpid */
 	uint32_t next_space;
 	bool shmem;
+	bool shm_listed; /* of this freeze */
+	uint32_t shm_minor;
+	int own_pagemap;  /* 0: none */
 	bool have_frozen; /* maps of all processes are those of this freeze */
 	struct gw_pids pids;
 	struct gw_proc **v;
@@ -82,7 +87,6 @@ struct gw_tracker {
 	size_t nout;
 	uint64_t sink_us; /* time spent in the sink */
 	int sink_rc;      /* what it failed with */
-	bool gone;        /* a process was forgotten since the last round: track_shmem.c */
 };
 
 /* For backends. `start` and `end` are addresses. Errors end the round. */
@@ -100,6 +104,9 @@ int gw_emit_drops(struct gw_tracker *t, uint32_t space, struct gw_pageset *repor
 bool gw_proc_memory_alive(const struct gw_proc *p);
 int gw_proc_open(pid_t pid, const char *name, int flags); /* /proc/PID/name; -ESRCH */
 
-/* track_shmem.c: shared anonymous memory, after the processes of a round. */
+/* track_shmem.c: shared memory, after the processes of a round. */
+int gw_shm_start(struct gw_tracker *t); /* once; -errno */
+int gw_shm_list(struct gw_tracker *t, bool is_final, struct gw_err *e);
+struct gw_space gw_shm_space(const struct gw_shm *o);
 int gw_shm_round(struct gw_tracker *t, bool is_final, struct gw_err *e);
 void gw_shm_done(struct gw_tracker *t);

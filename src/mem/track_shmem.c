@@ -1,9 +1,13 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -12,49 +16,85 @@
 #include "mem/track_impl.h"
 #include "mem/track_uffd.h"
 
-/* Shared anonymous memory: one space an object, whoever maps it.
+/* Shared memory without a path: one space an object, whoever maps it.
  *
  * Page tables are each process's own, so what one of them says is only what
  * that process did. Which pages there are is asked of the object itself
- * (SEEK_DATA through /proc/PID/map_files). A page is clean when it is marked
- * as unwritten in every mapping that covers it: the kernel keeps the mark in
- * an empty entry too, so "no entry and no mark" is somebody who wrote and
- * whose entry was taken away again, and counts as written.
- *
- * A mapping that went away took its marks with it, and a process that was
- * born, wrote and died between two rounds was never seen: then the object is
- * reported whole. The second kind shows in the page faults that parents have
- * inherited from children they waited for; a process that ignores SIGCHLD
- * inherits none. What stays unseen: SA_NOCLDWAIT with a handler. */
+ * (SEEK_DATA). A page is clean when every mapping that covers it marks it as
+ * unwritten: the kernel keeps the mark in an empty entry too, so "no entry
+ * and no mark" is somebody who wrote and whose entry was taken away again,
+ * and counts as written. What else there is to see:
+ *   unmapped            took its marks along: the object is reported whole
+ *   mapped anew         no marks, so all of it counts as written; mapped and
+ *                       gone between two looks: access time (of a memfd, of a
+ *                       segment: mmap and shmat set it), to the tick, so one
+ *                       that is younger than SETTLED_MS counts as changed
+ *   forked, wrote and   page faults that its parent has inherited when it
+ *   died in between     waited for it, or a zombie; a parent that ignores
+ *                       SIGCHLD: whole every time
+ *   hole punched, page  the kernel keeps the marks (seen on 6.18). It does not
+ *   there again         keep the entries of our own mapping of the object
+ *                       (`witness`): one that is gone counts as written
+ *   write(2)            shows nowhere. It takes a descriptor, so a memfd that
+ *                       some process has one of is CRIU's
+ * What stays unseen: a memfd received over a socket, written with write(2)
+ * and closed again within one round; SA_NOCLDWAIT with a handler; a mapping
+ * made and gone within one round through an O_NOATIME descriptor. */
+enum {
+	SETTLED_MS = 100,
+	MAPPINGS_MAX = 128, /* marks are page tables: a quarter of the object at most, if they were not there */
+	NAME_MAX_BYTES = 240,
+};
 
 struct mapping {
 	struct gw_proc *p;
 	uint32_t space; /* of p: who it is also when p is gone */
 	uint64_t start, end, off;
+	bool writable; /* now: what is not may have been */
 };
 
 struct gw_shm {
 	uint64_t ino;
-	uint32_t minor;
+	enum gw_shm_kind kind;
 	uint32_t space;
-	pid_t told_pid; /* through whom the sink was told to read it */
-	uint64_t told_addr;
-	bool seen;
+	int fd;    /* the object, read-only, without setting its access time */
+	bool ours; /* this time; else CRIU's */
+	bool has_fd;
 	bool whole; /* report all, once */
+	bool told;
+	uint64_t size, told_size;
+	struct timespec atime; /* as of the last look */
+	bool settled;
+	char name[NAME_MAX_BYTES + 1];
+	void *witness;
+	size_t witness_len;
 	struct gw_pageset reported;
 	struct mapping *now, *before;
 	size_t nnow, nbefore, now_cap, before_cap;
 };
 
+static void witness_done(struct gw_shm *o)
+{
+	if (o->witness)
+		(void)munmap(o->witness, o->witness_len);
+	o->witness = NULL;
+}
+
 void gw_shm_done(struct gw_tracker *t)
 {
 	for (size_t i = 0; i < t->nshm; i++) {
+		witness_done(t->shm[i]);
+		if (t->shm[i]->fd >= 0)
+			(void)close(t->shm[i]->fd);
 		gw_pageset_done(&t->shm[i]->reported);
 		free(t->shm[i]->now);
 		free(t->shm[i]->before);
 		free(t->shm[i]);
 	}
 	free(t->shm);
+	if (t->own_pagemap > 0)
+		(void)close(t->own_pagemap);
+	t->own_pagemap = 0;
 	t->shm = NULL;
 	t->nshm = 0;
 }
@@ -64,10 +104,12 @@ static int no_memory(struct gw_err *e)
 	return gw_fail(e, GW_SYS, ENOMEM, "track shared memory");
 }
 
-static struct gw_shm *object_of(struct gw_tracker *t, const struct gw_vma *v)
+/* ---- which objects there are, and who maps them ---- */
+
+static struct gw_shm *object_of(struct gw_tracker *t, const struct gw_vma *v, enum gw_shm_kind kind)
 {
 	for (size_t i = 0; i < t->nshm; i++)
-		if (t->shm[i]->ino == v->ino && t->shm[i]->minor == v->minor)
+		if (t->shm[i]->ino == v->ino && (t->shm[i]->kind == GW_SHM_SYSV) == (kind == GW_SHM_SYSV))
 			return t->shm[i];
 	if (t->nshm == t->shm_cap) {
 		size_t cap = t->shm_cap ? t->shm_cap * 2 : 8;
@@ -80,7 +122,7 @@ static struct gw_shm *object_of(struct gw_tracker *t, const struct gw_vma *v)
 	struct gw_shm *o = calloc(1, sizeof(*o));
 	if (!o)
 		return NULL;
-	*o = (struct gw_shm){.ino = v->ino, .minor = v->minor, .space = ++t->next_space, .whole = true};
+	*o = (struct gw_shm){.ino = v->ino, .kind = kind, .space = ++t->next_space, .fd = -1, .whole = true};
 	return t->shm[t->nshm++] = o;
 }
 
@@ -94,9 +136,71 @@ static int mapping_add(struct gw_shm *o, struct gw_proc *p, const struct gw_vma 
 		o->now = more;
 		o->now_cap = cap;
 	}
-	o->now[o->nnow++] =
-	        (struct mapping){.p = p, .space = p->space, .start = v->start, .end = v->end, .off = v->off};
+	o->now[o->nnow++] = (struct mapping){.p = p,
+	                                     .space = p->space,
+	                                     .start = v->start,
+	                                     .end = v->end,
+	                                     .off = v->off,
+	                                     .writable = v->prot & GW_PROT_W};
 	return 0;
+}
+
+static int list_mappings(struct gw_tracker *t, bool is_final, struct gw_err *e)
+{
+	for (size_t i = 0; i < t->nshm; i++) {
+		struct gw_shm *o = t->shm[i];
+		struct mapping *m = o->before;
+		size_t cap = o->before_cap;
+		o->before = o->now;
+		o->nbefore = o->nnow;
+		o->before_cap = o->now_cap;
+		o->now = m;
+		o->now_cap = cap;
+		o->nnow = 0;
+		o->has_fd = false;
+	}
+	for (size_t i = 0; i < t->n; i++) {
+		struct gw_proc *p = t->v[i];
+		for (size_t k = 0; !p->ended && p->held && k < p->maps.n; k++) {
+			const struct gw_vma *v = &p->maps.v[k];
+			enum gw_shm_kind kind = gw_vma_shm_kind(&p->maps, v, t->shm_minor);
+			if (kind == GW_SHM_NONE)
+				continue;
+			struct gw_shm *o = object_of(t, v, kind);
+			if (!o || mapping_add(o, p, v) < 0)
+				return no_memory(e);
+			/* settle() in track.c says why. */
+			o->whole |= is_final && p->direct_io;
+		}
+	}
+	return 0;
+}
+
+/* Has a child of p come and gone since the last look? */
+static bool lost_a_child(struct gw_tracker *t, struct gw_proc *p)
+{
+	uint64_t faults = p->child_faults, zombies = p->zombies;
+	bool unsure = gw_task_child_faults(p->pid, &faults) < 0 || gw_task_zombies(p->pid, &t->pids, &zombies) < 0;
+	bool yes = unsure || p->task.ignores_child || faults != p->child_faults || zombies != p->zombies;
+	p->child_faults = faults;
+	p->zombies = zombies;
+	return yes;
+}
+
+static void look_at_children(struct gw_tracker *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		t->v[i]->asked = false;
+	for (size_t i = 0; i < t->nshm; i++) {
+		struct gw_shm *o = t->shm[i];
+		for (size_t k = 0; k < o->nnow; k++) {
+			struct gw_proc *p = o->now[k].p;
+			if (!p->asked)
+				p->lost_child = lost_a_child(t, p);
+			p->asked = true;
+			o->whole |= p->lost_child;
+		}
+	}
 }
 
 /* Everything of before is still there? */
@@ -113,79 +217,135 @@ static bool lost_a_mapping(const struct gw_shm *o)
 	return false;
 }
 
-/* Can a process have come and gone since the last round? */
-static bool somebody_passed(struct gw_tracker *t)
+/* A process that cannot be looked into may have a descriptor of any memfd. */
+static void note_descriptors(struct gw_tracker *t, const struct gw_proc *p)
 {
-	bool yes = t->gone;
-	t->gone = false;
-	for (size_t i = 0; i < t->n; i++) {
-		struct gw_proc *p = t->v[i];
-		uint64_t faults = p->child_faults;
-		if (p->ended)
+	static const char memfd[] = "/memfd:";
+	gw_auto(fd) int fd = gw_proc_open(p->pid, "fd", O_RDONLY | O_DIRECTORY);
+	gw_auto(dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (d)
+		(void)gw_take_fd(&fd);
+	for (size_t i = 0; !d && i < t->nshm; i++)
+		t->shm[i]->has_fd = true;
+	for (const struct dirent *de; d && (de = readdir(d));) {
+		char to[sizeof(memfd)];
+		struct stat st;
+		if (de->d_name[0] == '.' || readlinkat(dirfd(d), de->d_name, to, sizeof(to)) < (ssize_t)sizeof(to) ||
+		    memcmp(to, memfd, sizeof(memfd) - 1) != 0 || fstatat(dirfd(d), de->d_name, &st, 0) < 0)
 			continue;
-		if (!p->held || p->task.ignores_child || gw_task_child_faults(p->pid, &faults) < 0 ||
-		    faults != p->child_faults)
-			yes = true;
-		p->child_faults = faults;
+		for (size_t i = 0; i < t->nshm; i++)
+			t->shm[i]->has_fd |= t->shm[i]->ino == st.st_ino;
 	}
-	return yes;
 }
 
-static int list_mappings(struct gw_tracker *t, bool is_final, struct gw_err *e)
+static void look_for_descriptors(struct gw_tracker *t)
 {
-	bool passed = somebody_passed(t);
+	bool any = false;
+	for (size_t i = 0; i < t->nshm; i++)
+		any |= t->shm[i]->kind == GW_SHM_MEMFD && t->shm[i]->nnow;
+	for (size_t i = 0; any && i < t->n; i++)
+		if (!t->v[i]->ended && t->v[i]->held)
+			note_descriptors(t, t->v[i]);
+}
+
+/* The name that CRIU would give the memfd; false: one that we cannot pass on. */
+static bool name_from(struct gw_shm *o, const char *link)
+{
+	static const char memfd[] = "/memfd:", deleted[] = " (deleted)";
+	size_t n = strlen(link), tail = sizeof(deleted) - 1;
+	if (o->kind == GW_SHM_SYSV)
+		return true;
+	if (n >= tail && !strcmp(link + n - tail, deleted))
+		n -= tail;
+	if (!strncmp(link, memfd, sizeof(memfd) - 1)) {
+		link += sizeof(memfd) - 1;
+		n -= sizeof(memfd) - 1;
+	}
+	if (n > NAME_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (link[i] < ' ' || link[i] > '~')
+			return false;
+	memcpy(o->name, link, n);
+	o->name[n] = 0;
+	return true;
+}
+
+static bool open_by(struct gw_tracker *t, struct gw_shm *o, const struct mapping *m)
+{
+	char path[96], link[PATH_MAX];
+	struct stat st;
+	gw_path(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", m->p->pid, (unsigned long long)m->start,
+	        (unsigned long long)m->end);
+	gw_auto(fd) int fd = open(path, O_RDONLY | O_NOATIME | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_ino != o->ino || major(st.st_dev) || minor(st.st_dev) != t->shm_minor)
+		return false;
+	gw_path(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(path, link, sizeof(link) - 1);
+	if (n < 0)
+		return false;
+	link[n] = 0;
+	/* A segment and a file may have the same number. */
+	if ((!strncmp(link, "/SYSV", 5)) != (o->kind == GW_SHM_SYSV) || !name_from(o, link))
+		return false;
+	o->fd = gw_take_fd(&fd);
+	return true;
+}
+
+/* CRIU names an object by 32 bits of its inode, and a segment by its id. */
+static bool has_namesake(const struct gw_tracker *t, const struct gw_shm *o)
+{
+	for (size_t i = 0; i < t->nshm; i++)
+		if (t->shm[i] != o && t->shm[i]->nnow && (uint32_t)t->shm[i]->ino == (uint32_t)o->ino)
+			return true;
+	return false;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* Size, and whether somebody may have mapped it since the last look. */
+static bool look_at_inode(struct gw_shm *o)
+{
+	struct stat st;
+	struct timespec now;
+	if (fstat(o->fd, &st) < 0 || clock_gettime(CLOCK_REALTIME, &now) < 0)
+		return false;
+	o->whole |= !o->settled || !same_time(&o->atime, &st.st_atim);
+	int64_t age = (int64_t)(now.tv_sec - st.st_atim.tv_sec) * 1000 + (now.tv_nsec - st.st_atim.tv_nsec) / 1000000;
+	o->settled = age < 0 || age > SETTLED_MS;
+	o->atime = st.st_atim;
+	o->size = (uint64_t)st.st_size;
+	return st.st_size > 0 && (uint64_t)st.st_size <= GW_ADDR_END;
+}
+
+int gw_shm_list(struct gw_tracker *t, bool is_final, struct gw_err *e)
+{
+	int rc = list_mappings(t, is_final, e);
+	if (rc < 0)
+		return rc;
+	look_at_children(t);
+	look_for_descriptors(t);
 	for (size_t i = 0; i < t->nshm; i++) {
 		struct gw_shm *o = t->shm[i];
-		struct mapping *m = o->before;
-		size_t cap = o->before_cap;
-		o->before = o->now;
-		o->nbefore = o->nnow;
-		o->before_cap = o->now_cap;
-		o->now = m;
-		o->now_cap = cap;
-		o->nnow = 0;
+		for (size_t k = 0; o->fd < 0 && i < GW_SHMEM_MAX && k < o->nnow && !open_by(t, o, &o->now[k]); k++)
+			;
+		o->ours = o->fd >= 0 && look_at_inode(o) && o->nnow && o->nnow <= MAPPINGS_MAX && !o->has_fd &&
+		          !has_namesake(t, o);
+		o->whole |= !o->ours || !t->ops->shmem || lost_a_mapping(o);
 	}
-	for (size_t i = 0; i < t->n; i++) {
-		struct gw_proc *p = t->v[i];
-		for (size_t k = 0; !p->ended && p->held && k < p->maps.n; k++) {
-			const struct gw_vma *v = &p->maps.v[k];
-			if (!gw_vma_is_shared_anon(&p->maps, v))
-				continue;
-			struct gw_shm *o = object_of(t, v);
-			if (!o || mapping_add(o, p, v) < 0)
-				return no_memory(e);
-			/* settle() in track.c says why. */
-			o->whole |= is_final && p->direct_io;
-		}
-	}
-	for (size_t i = 0; i < t->nshm; i++)
-		if (passed || !t->ops->shmem || lost_a_mapping(t->shm[i]))
-			t->shm[i]->whole = true;
 	return 0;
 }
 
-/* Its pages, by page number in the object. -ESRCH: nobody left to ask. */
-static int present_pages(const struct gw_shm *o, struct gw_pageset *out, uint64_t *size)
+/* ---- which pages were written ---- */
+
+static int present_pages(const struct gw_shm *o, struct gw_pageset *out)
 {
-	gw_auto(fd) int fd = -1;
-	for (size_t i = 0; i < o->nnow && fd < 0; i++) {
-		char name[64];
-		struct stat st;
-		gw_path(name, sizeof(name), "map_files/%llx-%llx", (unsigned long long)o->now[i].start,
-		        (unsigned long long)o->now[i].end);
-		fd = gw_proc_open(o->now[i].p->pid, name, O_RDONLY);
-		if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_ino != o->ino)) {
-			(void)close(fd);
-			fd = -1;
-		}
-		if (fd >= 0)
-			*size = (uint64_t)st.st_size;
-	}
-	if (fd < 0)
-		return -ESRCH;
 	off_t at = 0;
-	while ((at = lseek(fd, at, SEEK_DATA)) >= 0) {
-		off_t end = lseek(fd, at, SEEK_HOLE);
+	while ((at = lseek(o->fd, at, SEEK_DATA)) >= 0) {
+		off_t end = lseek(o->fd, at, SEEK_HOLE);
 		if (end < 0)
 			break;
 		uint64_t page = (uint64_t)at >> GW_PAGE_SHIFT,
@@ -208,12 +368,36 @@ static uint64_t addr_of(const struct mapping *m, uint64_t page)
 	return (page << GW_PAGE_SHIFT) - m->off + m->start;
 }
 
+/* What of [at, end) is in `of` and not in `but`, into out. */
+static int add_difference(struct gw_pageset *of, struct gw_pageset *but, uint64_t at, uint64_t end,
+                          struct gw_pageset *out)
+{
+	uint64_t page, n;
+	int rc = 0;
+	while (rc == 0 && (n = gw_pageset_next(of, at, end, &page))) {
+		uint64_t k, hit, to = page + n;
+		for (at = page; rc == 0 && (k = gw_pageset_missing(but, at, to, &hit)); at = hit + k)
+			rc = gw_pageset_add(out, hit, k);
+		at = to;
+	}
+	return rc;
+}
+
+/* Nobody can write through a mapping of a file that was opened for reading,
+ * whatever becomes of its protection. */
+static bool never_writes(const struct mapping *m)
+{
+	return !m->writable && m->p->tracked && gw_uffd_register(m->p->uffd, m->start, m->end) == -EPERM;
+}
+
 /* Every present page of m that it does not mark as unwritten, into dirty. */
 static int written_in(const struct mapping *m, struct gw_pageset *present, struct gw_pageset *dirty)
 {
 	struct page_region r[256];
 	struct gw_pageset marked = {0};
 	int rc = 0;
+	if (never_writes(m))
+		return 0;
 	for (uint64_t at = m->start; rc == 0 && m->p->tracked && at < m->end;) {
 		ssize_t n = gw_scan(m->p->pagemap, GW_SCAN_PROTECTED, &at, m->end, r, gw_countof(r));
 		if (n == -EPERM)
@@ -225,13 +409,8 @@ static int written_in(const struct mapping *m, struct gw_pageset *present, struc
 		for (ssize_t i = 0; rc == 0 && i < n; i++)
 			rc = gw_pageset_add(&marked, page_of(m, r[i].start), (r[i].end - r[i].start) >> GW_PAGE_SHIFT);
 	}
-	uint64_t page, n, at = page_of(m, m->start), end = page_of(m, m->end);
-	while (rc == 0 && (n = gw_pageset_next(present, at, end, &page))) {
-		uint64_t k, hit, to = page + n;
-		for (at = page; rc == 0 && (k = gw_pageset_missing(&marked, at, to, &hit)); at = hit + k)
-			rc = gw_pageset_add(dirty, hit, k);
-		at = to;
-	}
+	if (rc == 0)
+		rc = add_difference(present, &marked, page_of(m, m->start), page_of(m, m->end), dirty);
 	gw_pageset_done(&marked);
 	return rc;
 }
@@ -242,6 +421,8 @@ static int mark(const struct gw_shm *o, struct gw_pageset *dirty)
 	int rc = 0;
 	for (size_t i = 0; i < o->nnow; i++) {
 		const struct mapping *m = &o->now[i];
+		if (never_writes(m))
+			continue;
 		if (!m->p->tracked || gw_uffd_register(m->p->uffd, m->start, m->end) < 0) {
 			rc = -EAGAIN;
 			continue;
@@ -256,30 +437,80 @@ static int mark(const struct gw_shm *o, struct gw_pageset *dirty)
 	return rc;
 }
 
-static int tell(struct gw_tracker *t, struct gw_shm *o, uint64_t size, struct gw_err *e)
+/* ---- the witness: our own mapping, through which nobody writes ---- */
+
+static int witness_map(struct gw_shm *o)
 {
-	const struct mapping *best = &o->now[0];
-	for (size_t i = 0; i < o->nnow; i++) {
-		const struct mapping *m = &o->now[i];
-		if (m->p->pid == o->told_pid && m->start == o->told_addr)
-			return 0;
-		if (m->end - m->start > best->end - best->start)
-			best = m;
+	if (o->witness && o->witness_len == o->size)
+		return 0;
+	witness_done(o);
+	void *p = mmap(NULL, o->size, PROT_READ, MAP_SHARED, o->fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	o->witness = p;
+	o->witness_len = o->size;
+	return 0;
+}
+
+/* Present pages that are not the ones our mapping has, into dirty. */
+static int replaced(struct gw_tracker *t, const struct gw_shm *o, struct gw_pageset *present, struct gw_pageset *dirty)
+{
+	struct page_region r[256];
+	struct gw_pageset had = {0};
+	uint64_t base = (uintptr_t)o->witness,
+	         end = base + ((o->witness_len + GW_PAGE_BYTES - 1) & ~(GW_PAGE_BYTES - 1));
+	int rc = 0;
+	for (uint64_t at = base; rc == 0 && at < end;) {
+		ssize_t n = gw_scan(t->own_pagemap, GW_SCAN_ALL, &at, end, r, gw_countof(r));
+		rc = n < 0 ? (int)n : 0;
+		for (ssize_t i = 0; rc == 0 && i < n; i++)
+			if (r[i].categories & PAGE_IS_PRESENT)
+				rc = gw_pageset_add(&had, (r[i].start - base) >> GW_PAGE_SHIFT,
+				                    (r[i].end - r[i].start) >> GW_PAGE_SHIFT);
 	}
-	const struct gw_space s = {.id = o->space,
-	                           .kind = GW_SPACE_SHMEM,
-	                           .pid = best->p->pid,
-	                           .vpid = best->p->vpid,
-	                           .shmid = o->ino,
-	                           .size_bytes = size,
-	                           .map_addr = best->start,
-	                           .map_off = best->off};
+	if (rc == 0)
+		rc = add_difference(present, &had, 0, UINT64_MAX >> GW_PAGE_SHIFT, dirty);
+	gw_pageset_done(&had);
+	return rc;
+}
+
+static int witness_take(const struct gw_shm *o, struct gw_pageset *dirty)
+{
+	uint64_t page, n, at = 0, end = (o->witness_len + GW_PAGE_BYTES - 1) >> GW_PAGE_SHIFT;
+	int rc = 0;
+	while ((n = gw_pageset_next(dirty, at, end, &page))) {
+		if (madvise((char *)o->witness + (page << GW_PAGE_SHIFT), n << GW_PAGE_SHIFT, MADV_POPULATE_READ) < 0)
+			rc = -EAGAIN; /* it has shrunk */
+		at = page + n;
+	}
+	return rc;
+}
+
+/* ---- a look ---- */
+
+static int tell(struct gw_tracker *t, struct gw_shm *o, struct gw_err *e)
+{
+	if (o->told && o->told_size == o->size)
+		return 0;
+	const struct gw_space s = gw_shm_space(o);
 	int rc = t->sink->space(t->sink->ctx, &s, e);
 	if (rc < 0)
 		return t->sink_rc = rc;
-	o->told_pid = best->p->pid;
-	o->told_addr = best->start;
+	o->told = true;
+	o->told_size = o->size;
 	return 0;
+}
+
+struct gw_space gw_shm_space(const struct gw_shm *o)
+{
+	return (struct gw_space){.id = o->space,
+	                         .kind = GW_SPACE_SHMEM,
+	                         .pid = o->nnow ? o->now[0].p->pid : 0,
+	                         .shmid = o->ino,
+	                         .size_bytes = o->size,
+	                         .sysv = o->kind == GW_SHM_SYSV,
+	                         .fd = o->fd,
+	                         .name = o->name};
 }
 
 static int report(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *present, struct gw_pageset *dirty,
@@ -302,37 +533,38 @@ static int report(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *pre
 	return gw_emit_flush(t, e);
 }
 
+static int find_dirty(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *present, struct gw_pageset *dirty)
+{
+	static struct gw_pageset nothing;
+	int rc = present_pages(o, present);
+	/* Also what nobody maps: it is as it was when it was reported, or new. */
+	if (rc == 0)
+		rc = add_difference(present, o->whole ? &nothing : &o->reported, 0, UINT64_MAX >> GW_PAGE_SHIFT, dirty);
+	if (rc < 0 || o->whole)
+		return rc;
+	rc = replaced(t, o, present, dirty);
+	for (size_t i = 0; rc == 0 && i < o->nnow; i++)
+		rc = written_in(&o->now[i], present, dirty);
+	return rc;
+}
+
 static int look(struct gw_tracker *t, struct gw_shm *o, bool is_final, struct gw_err *e)
 {
 	struct gw_pageset present = {0}, dirty = {0};
-	uint64_t size = 0;
-	int rc = o->nnow ? present_pages(o, &present, &size) : -ESRCH;
-	/* Nobody maps it any more, or nobody we can ask: the next round sees. */
-	if (rc == -ESRCH) {
-		o->whole = true;
-		gw_pageset_done(&present);
+	if (!o->ours)
 		return is_final ? gw_emit_drops(t, o->space, &o->reported, 0, UINT64_MAX >> GW_PAGE_SHIFT, e) : 0;
-	}
-	uint64_t page, n, at = 0;
-	/* Also what nobody maps: it is as it was when it was reported, or new. */
-	while (rc == 0 && (n = gw_pageset_next(&present, at, UINT64_MAX, &page))) {
-		uint64_t k, hit;
-		for (at = page;
-		     rc == 0 && (k = o->whole ? page + n - at : gw_pageset_missing(&o->reported, at, page + n, &hit));
-		     at = hit + k) {
-			hit = o->whole ? at : hit;
-			rc = gw_pageset_add(&dirty, hit, k);
-		}
-		at = page + n;
-	}
-	for (size_t i = 0; rc == 0 && !o->whole && i < o->nnow; i++)
-		rc = written_in(&o->now[i], &present, &dirty);
+	bool grew = !o->witness || o->witness_len != o->size;
+	o->whole |= grew;
+	int rc = is_final ? 0 : witness_map(o);
+	if (rc == 0)
+		rc = find_dirty(t, o, &present, &dirty);
 	if (rc < 0)
 		rc = gw_fail(e, GW_SYS, -rc, "look at shared memory %llu", (unsigned long long)o->ino);
-	bool marked = rc == 0 && !is_final && t->ops->shmem && mark(o, &dirty) == 0;
+	/* In this order: what is put in a page's place later is seen. */
+	bool marked = rc == 0 && !is_final && t->ops->shmem && witness_take(o, &dirty) == 0 && mark(o, &dirty) == 0;
 	o->whole = true; /* unless all goes well */
 	if (rc == 0)
-		rc = tell(t, o, size, e);
+		rc = tell(t, o, e);
 	if (rc == 0)
 		rc = report(t, o, &present, &dirty, is_final, e);
 	if (rc == 0 && marked)
@@ -343,10 +575,34 @@ static int look(struct gw_tracker *t, struct gw_shm *o, bool is_final, struct gw
 	return rc;
 }
 
+int gw_shm_start(struct gw_tracker *t)
+{
+	struct stat st;
+	gw_auto(fd) int fd = memfd_create("godwit-probe", MFD_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	t->shm_minor = minor(st.st_dev);
+	t->own_pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	return t->own_pagemap < 0 ? -errno : 0;
+}
+
 int gw_shm_round(struct gw_tracker *t, bool is_final, struct gw_err *e)
 {
-	int rc = list_mappings(t, is_final, e);
+	bool listed = is_final && t->shm_listed;
+	t->shm_listed = false;
+	int rc = listed ? 0 : gw_shm_list(t, is_final, e);
 	for (size_t i = 0; rc == 0 && i < t->nshm; i++)
 		rc = look(t, t->shm[i], is_final, e);
 	return rc;
+}
+
+int gw_tracker_shmem(struct gw_tracker *t, gw_shmem_fn *fn, void *ctx, struct gw_err *e)
+{
+	int rc = 0;
+	for (size_t i = 0; rc >= 0 && t->shm_listed && i < t->nshm; i++) {
+		const struct gw_space s = gw_shm_space(t->shm[i]);
+		if (t->shm[i]->ours)
+			rc = fn(ctx, &s, e);
+	}
+	return rc < 0 ? rc : 0;
 }

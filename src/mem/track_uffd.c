@@ -51,7 +51,7 @@ int gw_uffd_register(int uffd, uint64_t start, uint64_t end)
 	struct uffdio_register r = {.range = {.start = start, .len = end - start}, .mode = UFFDIO_REGISTER_MODE_WP};
 	if (ioctl(uffd, UFFDIO_REGISTER, &r) == 0)
 		return 0;
-	return errno == EPERM || errno == ENOENT ? -EINVAL : -errno;
+	return errno == ENOENT ? -EINVAL : -errno;
 }
 
 int gw_uffd_protect(int uffd, uint64_t start, uint64_t end, bool on)
@@ -198,9 +198,10 @@ static int take_on(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uint64_
 		               "process %d has memory under another userfaultfd: its own, or that of a migration whose "
 		               "pages are still coming in",
 		               p->pid);
-	if (rc < 0 && rc != -EINVAL && !gw_proc_memory_alive(p))
+	bool none = rc == -EINVAL || rc == -EPERM;
+	if (rc < 0 && !none && !gw_proc_memory_alive(p))
 		return -ESRCH;
-	if (rc < 0 && rc != -EINVAL)
+	if (rc < 0 && !none)
 		return gw_fail(e, GW_SYS, -rc, "register memory of process %d", p->pid);
 	/* Also when nothing was: the scan that failed may have protected some. */
 	return protect_all(t, p, at, end, buf, e);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -139,10 +140,10 @@ static int find_cow_shared(const struct gw_batch *b, bool out[GW_SEND_BATCH_PAGE
 	uint64_t entries[PAGEMAP_WINDOW];
 	uint64_t from = 0, have = 0; /* the window: page numbers [from, from + have) */
 	for (struct place p = {.b = b}; !at_end(&p); step(&p, 1)) {
-		uint64_t page = (addr_at(&p) + b->bias) / GW_PAGE;
+		uint64_t page = addr_at(&p) / GW_PAGE;
 		if (page < from || page >= from + have) {
 			const struct gw_span *last = &b->spans[b->nspans - 1];
-			uint64_t until = (last->addr + b->bias) / GW_PAGE + last->npages;
+			uint64_t until = last->addr / GW_PAGE + last->npages;
 			uint64_t want = until > page && until - page < PAGEMAP_WINDOW ? until - page : PAGEMAP_WINDOW;
 			ssize_t n = pread(fd, entries, want * sizeof(entries[0]), (off_t)(page * sizeof(entries[0])));
 			if (n < 0)
@@ -168,7 +169,7 @@ static ssize_t read_fast(const struct place *p, const bool *shared, uint8_t *to)
 		if (n && q.page)
 			from[n - 1].iov_len += GW_PAGE;
 		else
-			from[n++] = (struct iovec){(void *)(addr_at(&q) + q.b->bias), GW_PAGE};
+			from[n++] = (struct iovec){(void *)addr_at(&q), GW_PAGE};
 		bytes += GW_PAGE;
 	}
 	if (!n)
@@ -193,11 +194,41 @@ static ssize_t read_forced(const struct place *p, const bool *shared, uint8_t *t
 	size_t n = 1;
 	while (n < left_in_span(p) && shared[p->index + n])
 		n++;
-	ssize_t got = pread(fd, to, n * GW_PAGE, (off_t)(addr_at(p) + p->b->bias));
+	ssize_t got = pread(fd, to, n * GW_PAGE, (off_t)addr_at(p));
 	if (got < 0)
 		return errno == EIO || errno == EFAULT ? 0 : -errno;
 	/* End of file: the memory is gone, and its process. */
 	return got == 0 ? -ESRCH : got / GW_PAGE;
+}
+
+/* Holes read as zero; 0: it ends before that. */
+static ssize_t read_object(const struct place *p, uint8_t *to)
+{
+	size_t want = (size_t)left_in_span(p) * GW_PAGE, got = 0;
+	while (got < want) {
+		ssize_t n = pread(p->b->object, to + got, want - got, (off_t)(addr_at(p) + got));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	size_t over = got % GW_PAGE;
+	if (!over)
+		return (ssize_t)(got / GW_PAGE);
+	/* It ends within this page, of which a mapping shows all. */
+	uint64_t last = addr_at(p) + got - over;
+	void *page = mmap(NULL, GW_PAGE, PROT_READ, MAP_SHARED, p->b->object, (off_t)last);
+	if (page == MAP_FAILED)
+		return -errno;
+	int rc = madvise(page, GW_PAGE, MADV_POPULATE_READ) < 0 ? -errno : 0;
+	if (rc == 0)
+		memcpy(to + got - over, page, GW_PAGE);
+	(void)munmap(page, GW_PAGE);
+	/* Not there: it was cut just now. */
+	return rc == 0 ? (ssize_t)(got / GW_PAGE) + 1 : rc == -EFAULT ? (ssize_t)(got / GW_PAGE) : rc;
 }
 
 static void skip_rest(struct gw_batch_read *r, struct place *p)
@@ -212,11 +243,11 @@ int gw_batch_read(const struct gw_batch *b, struct gw_batch_read *r, struct gw_e
 	bool shared[GW_SEND_BATCH_PAGES];
 	uint32_t used = 0;
 	struct place p = {.b = b};
-	ssize_t n = find_cow_shared(b, shared);
+	ssize_t n = b->object >= 0 ? 0 : find_cow_shared(b, shared);
 	while (n >= 0 && !at_end(&p)) {
 		uint8_t *to = r->data + (size_t)used * GW_PAGE;
-		n = read_fast(&p, shared, to);
-		if (n == 0)
+		n = b->object >= 0 ? read_object(&p, to) : read_fast(&p, shared, to);
+		if (n == 0 && b->object < 0)
 			n = read_forced(&p, shared, to);
 		if (n == 0)
 			skip_pages(r, &p, 1);

@@ -17,7 +17,7 @@ struct gw_batch {
 	uint32_t space;
 	bool is_drop; /* spans only: nothing is read, npages is not bounded */
 	pid_t pid;
-	uint64_t bias;
+	int object; /* read from this file; -1: from pid */
 	uint32_t nspans;
 	uint32_t npages;
 	struct gw_span spans[GW_BATCH_SPANS];

@@ -119,7 +119,7 @@ static void look_memory(struct gw_look *l)
 	if (l->huge > 0)
 		gw_reasons_add(l->out, "HugePages", "%lu MiB are in huge pages", l->huge >> 20);
 	if (l->shared > SLOW_BYTES)
-		gw_reasons_add(l->out, "SharedMemory", "%lu MiB are shared memory", l->shared >> 20);
+		gw_reasons_add(l->out, "SharedMemory", "%lu MiB are in a memfd that is open", l->shared >> 20);
 }
 
 static int look(struct gw_look *l, struct gw_err *e)

@@ -193,8 +193,11 @@ static int look_path(struct fd_look *f)
 	for (size_t i = 0; i < f->l->nmnts; i++)
 		inside |= f->l->mnts[i].id == file.mnt_id;
 	/* Objects of the kernel's own mounts have names that look like paths. */
-	if (!inside && (!strncmp(f->link, "/memfd:", 7) || !strncmp(f->link, "/anon_hugepage", 14)))
+	if (!inside && (!strncmp(f->link, "/memfd:", 7) || !strncmp(f->link, "/anon_hugepage", 14))) {
+		uint64_t held = (uint64_t)file.st.st_blocks * 512;
+		f->l->shared = held > f->l->shared ? held : f->l->shared;
 		return 0;
+	}
 	if (!inside && (!strncmp(f->link, "/secretmem", 10) || !strncmp(f->link, "/dmabuf:", 8))) {
 		kernel_object(f, f->link);
 		return 0;

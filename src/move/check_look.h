@@ -78,7 +78,7 @@ struct gw_look {
 	size_t nstuck, stuck_cap;
 	struct gw_look_seen *seen;
 	size_t nseen, seen_cap;
-	uint64_t locked, huge, shared; /* bytes; shared: the largest of one process */
+	uint64_t locked, huge, shared; /* bytes; shared: the largest memfd that is open */
 };
 
 int gw_look_config(struct gw_look *l, struct gw_err *e);             /* check_config.c */

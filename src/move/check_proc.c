@@ -127,11 +127,8 @@ static uint64_t kib(const char *status, const char *key)
 
 static void count_memory(struct gw_look *l, const char *status)
 {
-	uint64_t shared = kib(status, "RssShmem:");
 	l->locked += kib(status, "VmLck:") + kib(status, "VmPin:");
 	l->huge += kib(status, "HugetlbPages:");
-	if (shared > l->shared)
-		l->shared = shared;
 }
 
 static char state_of(const char *status)

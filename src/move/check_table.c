@@ -119,8 +119,10 @@ const struct gw_reason_row gw_reason_table[] = {
         WARN("HugePages", "Memory is in huge pages (hugetlb): it is copied in the freeze, not before.",
              "Use transparent huge pages, or bear the longer freeze."),
         WARN("SharedMemory",
-             "Much memory is shared (shared anonymous, memfd, System V, /dev/shm): it is copied in the freeze.",
-             "Make the shared part smaller, or bear the longer freeze."),
+             "Much memory is in a memfd of which a process has a descriptor: what write() changes is seen by nobody, "
+             "so "
+             "it is copied in the freeze.",
+             "Close the descriptor once the memory is mapped, or bear the longer freeze."),
         WARN("TmpfsContents", "Much data is in the container's own tmpfs mounts: it is copied in the freeze.",
              "Empty them, or bear the longer freeze."),
         ROW("NotConverging",

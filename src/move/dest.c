@@ -63,6 +63,7 @@ static void session_free(struct gw_dest *s)
 	gw_store_free(s->store);
 	gw_journal_done(&s->journal);
 	free(s->descriptors);
+	free(s->shmem);
 	for (int i = 0; i < 3; i++)
 		if (s->stdio[i] >= 0)
 			(void)close(s->stdio[i]);
@@ -224,6 +225,8 @@ static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_restore_go(s->restore, RESTORE_TIMEOUT_MS, e);
 	if (rc == 0)
+		rc = gw_dest_shmem_taken(s, e);
+	if (rc == 0)
 		rc = gw_fault("dest-restored", e);
 	if (rc < 0)
 		return rc;
@@ -248,7 +251,9 @@ static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
 	                      .pid = (pid_t)gw_json_i64(o, "pid", 0),
 	                      .vpid = (pid_t)gw_json_i64(o, "vpid", 0),
 	                      .shmid = gw_json_u64(o, "shmid", 0),
-	                      .size_bytes = gw_json_u64(o, "size_bytes", 0)};
+	                      .size_bytes = gw_json_u64(o, "size_bytes", 0),
+	                      .sysv = yyjson_get_bool(yyjson_obj_get(o, "sysv")),
+	                      .name = gw_json_str(o, "name", "")};
 	if (!s->store || sp.id == 0 || (sp.kind != GW_SPACE_PROC && sp.kind != GW_SPACE_SHMEM))
 		return gw_fail(e, GW_PEER, EPROTO, "a memory space before prepare, or a bad one");
 	return gw_store_add(s->store, &sp, e);
@@ -293,6 +298,8 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 			gw_store_new_round(s->store);
 		return 0;
 	}
+	if (!strcmp(type, "shmem"))
+		return gw_dest_shmem(s, o, e);
 	if (!strcmp(type, "arm"))
 		return (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
 	if (!strcmp(type, "images-whole"))

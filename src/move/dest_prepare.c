@@ -190,6 +190,8 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 	                             .commit_path = s->commit_file,
 	                             .pid_file = pid_file,
 	                             .stdio = {s->stdio[0], s->stdio[1], s->stdio[2]},
+	                             .object = gw_dest_object,
+	                             .object_ctx = s,
 	                             .cancel_fd = s->wake_fd};
 	rc = gw_restore_start(&ro, &s->restore, e);
 	if (rc == 0)

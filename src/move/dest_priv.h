@@ -40,8 +40,15 @@ struct gw_dest {
 	int stdio[3];
 	struct gw_restore *restore;
 	struct gw_pages *pages;
+	struct gw_dest_object *shmem; /* what CRIU's images do not hold */
+	size_t nshmem;
 	uint64_t resume_us;
 };
+
+/* dest_shmem.c */
+int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* the source's list */
+int gw_dest_object(void *dest, uint64_t id, int *out_fd);                /* a gw_home_object_fn */
+int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* after the restore: all of it? */
 
 int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* dest_prepare.c */
 int gw_dest_arm(struct gw_dest *s, struct gw_err *e);

@@ -30,6 +30,7 @@ struct gw_facts_of_run {
 	uint32_t rounds, processes, threads;
 	uint64_t total_pages, sent_pages, zero_pages;
 	uint64_t bytes, wire_bytes;
+	uint64_t image_bytes; /* of CRIU's images, memory that it keeps included: they travel in the freeze */
 	uint64_t dirty_rate_bps, send_rate_bps;
 	uint64_t predicted_us, freeze_us, precopy_us;
 	uint64_t frozen_at_us, resumed_at_us; /* CLOCK_MONOTONIC of the source */

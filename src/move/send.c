@@ -311,12 +311,12 @@ static struct gw_batch *open_batch(struct gw_sender *s, const struct gw_batch *k
 {
 	struct gw_batch *b = &s->queue[(s->first + s->count + QUEUE - 1) % QUEUE];
 	if (s->count && b->space == key->space && b->is_drop == key->is_drop && b->pid == key->pid &&
-	    b->bias == key->bias && b->nspans < GW_BATCH_SPANS && (key->is_drop || b->npages < GW_SEND_BATCH_PAGES))
+	    b->object == key->object && b->nspans < GW_BATCH_SPANS && (key->is_drop || b->npages < GW_SEND_BATCH_PAGES))
 		return b;
 	if (s->count == QUEUE)
 		return NULL;
 	b = &s->queue[(s->first + s->count) % QUEUE];
-	*b = (struct gw_batch){.space = key->space, .is_drop = key->is_drop, .pid = key->pid, .bias = key->bias};
+	*b = (struct gw_batch){.space = key->space, .is_drop = key->is_drop, .pid = key->pid, .object = key->object};
 	s->count++;
 	return b;
 }
@@ -358,16 +358,16 @@ static int enqueue_all(struct gw_sender *s, const struct gw_batch *key, const st
 	return rc;
 }
 
-int gw_sender_push(struct gw_sender *s, uint32_t space, pid_t pid, uint64_t read_bias, const struct gw_span *spans,
-                   size_t n, struct gw_err *e)
+int gw_sender_push(struct gw_sender *s, uint32_t space, pid_t pid, int object, const struct gw_span *spans, size_t n,
+                   struct gw_err *e)
 {
-	const struct gw_batch key = {.space = space, .pid = pid, .bias = read_bias};
+	const struct gw_batch key = {.space = space, .pid = pid, .object = object};
 	return enqueue_all(s, &key, spans, n, e);
 }
 
 int gw_sender_drop(struct gw_sender *s, uint32_t space, const struct gw_span *spans, size_t n, struct gw_err *e)
 {
-	const struct gw_batch key = {.space = space, .is_drop = true};
+	const struct gw_batch key = {.space = space, .is_drop = true, .object = -1};
 	return enqueue_all(s, &key, spans, n, e);
 }
 

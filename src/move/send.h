@@ -41,10 +41,10 @@ struct gw_sender_opts {
 int gw_sender_new(struct gw_conn *const *conns, unsigned n, const struct gw_sender_opts *opts, struct gw_sender **out,
                   struct gw_err *e);
 
-/* Send these pages of space. They are read from process pid at span address +
- * read_bias (0 for private memory; map_addr - map_off for a shared object). */
-int gw_sender_push(struct gw_sender *s, uint32_t space, pid_t pid, uint64_t read_bias, const struct gw_span *spans,
-                   size_t n, struct gw_err *e);
+/* Send these pages of space. They are read from process pid; when object >= 0
+ * from that file, which must stay open until the next barrier. */
+int gw_sender_push(struct gw_sender *s, uint32_t space, pid_t pid, int object, const struct gw_span *spans, size_t n,
+                   struct gw_err *e);
 /* Tell the peer that these pages exist no more. */
 int gw_sender_drop(struct gw_sender *s, uint32_t space, const struct gw_span *spans, size_t n, struct gw_err *e);
 
@@ -65,9 +65,8 @@ int gw_sender_barrier(struct gw_sender *s, struct gw_send_stats *out, struct gw_
 void gw_sender_total(struct gw_sender *s, struct gw_send_stats *out);
 
 /* Pages left out since the last call: fn(ctx, space, span), then they are
- * forgotten. A private page that went is gone or will be reported again. A
- * page of a shared object may live on in another process: push it from there.
- * Call after a barrier. Ends early with what fn returns when that is < 0. */
+ * forgotten. A page that went is gone or will be reported again. Call after a barrier. Ends early with what fn returns
+ * when that is < 0. */
 typedef int gw_skipped_fn(void *ctx, uint32_t space, const struct gw_span *span);
 int gw_sender_skipped(struct gw_sender *s, gw_skipped_fn *fn, void *ctx);
 

@@ -185,9 +185,18 @@ int gw_source_prepare(struct gw_source *s, struct gw_err *e)
 
 /* ---- rounds ---- */
 
+static struct gw_space *known_space(struct gw_source *s, uint32_t id)
+{
+	for (size_t i = s->nspaces; i-- > 0;)
+		if (s->spaces[i].id == id)
+			return &s->spaces[i];
+	return NULL;
+}
+
 static int on_space(void *ctx, const struct gw_space *sp, struct gw_err *e)
 {
 	struct gw_source *s = ctx;
+	struct gw_space *known = known_space(s, sp->id);
 	struct gw_msg m = gw_msg_new("space");
 	yyjson_mut_obj_add_uint(m.doc, m.root, "id", sp->id);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "kind", (uint64_t)sp->kind);
@@ -195,11 +204,19 @@ static int on_space(void *ctx, const struct gw_space *sp, struct gw_err *e)
 	yyjson_mut_obj_add_int(m.doc, m.root, "vpid", sp->vpid);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "shmid", sp->shmid);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "size_bytes", sp->size_bytes);
+	if (sp->kind == GW_SPACE_SHMEM) {
+		yyjson_mut_obj_add_bool(m.doc, m.root, "sysv", sp->sysv);
+		yyjson_mut_obj_add_strcpy(m.doc, m.root, "name", sp->name);
+	}
 	int rc = gw_msg_send(s->ctl, &m, e);
 	if (rc == 0)
 		rc = gw_msg_expect(s->ctl, "space-made", PREPARE_TIMEOUT_MS, NULL, e);
 	if (rc < 0)
 		return rc;
+	if (known) {
+		*known = *sp;
+		return 0;
+	}
 	if (s->nspaces == s->spaces_cap) {
 		size_t cap = s->spaces_cap ? s->spaces_cap * 2 : 16;
 		struct gw_space *more = realloc(s->spaces, cap * sizeof(*more));
@@ -212,22 +229,14 @@ static int on_space(void *ctx, const struct gw_space *sp, struct gw_err *e)
 	return 0;
 }
 
-static const struct gw_space *space_of(const struct gw_source *s, uint32_t id)
-{
-	for (size_t i = s->nspaces; i-- > 0;)
-		if (s->spaces[i].id == id)
-			return &s->spaces[i];
-	return NULL;
-}
-
 static int on_dirty(void *ctx, uint32_t space, const struct gw_span *spans, size_t n, struct gw_err *e)
 {
 	struct gw_source *s = ctx;
-	const struct gw_space *sp = space_of(s, space);
+	const struct gw_space *sp = known_space(s, space);
 	if (!sp)
 		return gw_fail(e, GW_SYS, EINVAL, "pages of memory space %u, which was never announced", space);
-	uint64_t bias = sp->kind == GW_SPACE_SHMEM ? sp->map_addr - sp->map_off : 0;
-	return gw_sender_push(s->sender, space, sp->pid, bias, spans, n, e);
+	int object = sp->kind == GW_SPACE_SHMEM ? sp->fd : -1;
+	return gw_sender_push(s->sender, space, sp->pid, object, spans, n, e);
 }
 
 static int on_drop(void *ctx, uint32_t space, const struct gw_span *spans, size_t n, struct gw_err *e)
@@ -319,6 +328,8 @@ static enum gw_track_backend wanted_backend(const struct gw_source *s)
 static int start_tracking(struct gw_source *s, struct gw_err *e)
 {
 	int rc = gw_tracker_new(wanted_backend(s), s->container->freezer_dir, s->container->init_pid, &s->tracker, e);
+	if (rc == 0)
+		rc = gw_tracker_set_shmem(s->tracker, e);
 	if (rc < 0)
 		return gw_wrap(e, "track the memory of %s", s->container->id);
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);

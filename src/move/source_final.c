@@ -127,7 +127,8 @@ static int write_smaps(struct gw_source *s, struct gw_err *e)
 	gw_auto(fd) int dirfd = open(shim, O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return gw_fail(e, GW_SYS, errno, "open %s", shim);
-	return gw_tracker_smaps(s->tracker, on_smaps, &dirfd, e);
+	int rc = gw_tracker_smaps(s->tracker, on_smaps, &dirfd, e);
+	return rc < 0 ? rc : gw_source_shmem(s, dirfd, e);
 }
 
 struct dump_job {
@@ -165,7 +166,7 @@ static int dump_and_last_pages(struct gw_source *s, struct gw_err *e)
 	return rc;
 }
 
-static int send_image(struct gw_source *s, int dirfd, const char *name, struct gw_err *e)
+static int send_image(struct gw_source *s, int dirfd, const char *name, uint64_t *inout_bytes, struct gw_err *e)
 {
 	gw_auto(fd) int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
 	struct stat st;
@@ -188,6 +189,7 @@ static int send_image(struct gw_source *s, int dirfd, const char *name, struct g
 		if (rc < 0)
 			return rc;
 		h.offset += (uint64_t)n;
+		*inout_bytes += (uint64_t)n;
 		if (h.flags & GW_FILE_LAST)
 			return 0;
 	}
@@ -201,9 +203,13 @@ static int send_images(struct gw_source *s, struct gw_err *e)
 	if (!d)
 		return gw_fail(e, GW_SYS, errno, "open %s", images);
 	int rc = 0;
+	uint64_t bytes = 0;
 	for (struct dirent *de; rc == 0 && (de = readdir(d));)
 		if (de->d_name[0] != '.' && strcmp(de->d_name, "descriptors.json") != 0)
-			rc = send_image(s, dirfd(d), de->d_name, e);
+			rc = send_image(s, dirfd(d), de->d_name, &bytes, e);
+	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+	f->image_bytes = bytes;
+	gw_progress_done(s->progress);
 	if (rc == 0)
 		rc = gw_msg_send_type(s->ctl, "images-whole", e);
 	return rc;

@@ -61,8 +61,9 @@ int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e
 int gw_source_prepare(struct gw_source *s, struct gw_err *e); /* source_copy.c: container, peer, destination ready */
 int gw_source_precopy(struct gw_source *s, struct gw_err *e); /* until converge says freeze */
 int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_bytes, struct gw_err *e);
-int gw_source_handover(struct gw_source *s, struct gw_err *e); /* source_final.c: freeze to moved */
-void gw_source_undo(struct gw_source *s);                      /* before the commit: as if nothing had been */
-void gw_source_moved(struct gw_source *s);                     /* after it: route, packets, the dead copy */
+int gw_source_shmem(struct gw_source *s, int dirfd, struct gw_err *e); /* source_shmem.c: frozen, before the dump */
+int gw_source_handover(struct gw_source *s, struct gw_err *e);         /* source_final.c: freeze to moved */
+void gw_source_undo(struct gw_source *s);                              /* before the commit: as if nothing had been */
+void gw_source_moved(struct gw_source *s);                             /* after it: route, packets, the dead copy */
 int gw_source_journal(struct gw_source *s, struct gw_err *e);
 bool gw_source_step(struct gw_source *s, enum gw_source_event ev);

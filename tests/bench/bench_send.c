@@ -203,7 +203,7 @@ static void send_all(struct gw_sender *s, pid_t victim, uint64_t mem)
 		spans[n++] = (struct gw_span){.addr = mem + at, .npages = CHUNK / 4096};
 		if (n < 64 && at + CHUNK < opt.bytes)
 			continue;
-		if (gw_sender_push(s, 1, victim, 0, spans, n, &e) < 0)
+		if (gw_sender_push(s, 1, victim, -1, spans, n, &e) < 0)
 			die(e.text);
 		n = 0;
 	}

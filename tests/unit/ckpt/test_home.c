@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -115,6 +116,52 @@ static void a_caller_that_never_comes_is_a_time_out(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+/* A child that asks for object 7 or 8 and exits with the answer's letter, or 1
+ * when the descriptor is not the one that belongs to it. */
+static pid_t asker(const char *line)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		int fd, got[1];
+		unsigned n = 1;
+		char c = 0, text[4] = "";
+		if (gw_unix_connect(path, &fd, NULL) < 0 || gw_write_full(fd, line, strlen(line)) < 0)
+			_exit(1);
+		if (gw_recv_fds(fd, &c, 1, got, &n) != 1)
+			_exit(0);
+		if (c == 'n' ? n != 0 : n != 1 || pread(got[0], text, 3, 0) != 3 || strcmp(text, "abc") != 0)
+			_exit(1);
+		_exit(c);
+	}
+	return pid;
+}
+
+static int object_of(void *ctx, uint64_t id, int *out_fd)
+{
+	*out_fd = *(int *)ctx;
+	return id == 7 ? GW_HOME_MEMFD : id == 8 ? GW_HOME_SEGMENT : id == 9 ? -EIO : GW_HOME_NOT_OURS;
+}
+
+static void objects_are_given_while_a_point_is_waited_for(void **state)
+{
+	(void)state;
+	int fd = memfd_create("test", MFD_CLOEXEC);
+	assert_int_equal(pwrite(fd, "abc", 3, 0), 3);
+	gw_home_serve(home, object_of, &fd);
+	pid_t a = asker("shmem 1 7\n"), b = asker("shmem 1 8\n"), c = asker("shmem 1 9\n"),
+	      d = asker("shmem 1 4294967295\n");
+	assert_int_equal(gw_home_wait(home, "resume", 300, 0, -1, NULL, NULL, NULL), -ETIMEDOUT);
+	assert_int_equal(told(a), 'g');
+	assert_int_equal(told(b), 's');
+	assert_int_equal(told(c), 0);
+	assert_int_equal(told(d), 'n');
+	pid_t child = caller("resume 17 0\n");
+	assert_int_equal(gw_home_wait(home, "resume", 5000, child, -1, NULL, NULL, NULL), 0);
+	gw_home_go(home);
+	assert_int_equal(told(child), 'g');
+	(void)close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -124,6 +171,7 @@ int main(void)
 	        T(the_end_of_the_watched_process_ends_the_wait),
 	        T(a_cancel_ends_the_wait),
 	        T(a_caller_that_never_comes_is_a_time_out),
+	        T(objects_are_given_while_a_point_is_waited_for),
 	};
 	return cmocka_run_group_tests_name("ckpt/home", tests, NULL, NULL);
 }

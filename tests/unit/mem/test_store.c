@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/gw_err.h"
@@ -221,6 +223,36 @@ static void page_maps_find_what_is_set_across_the_whole_address_space(void **sta
 	(void)close(other[1]);
 }
 
+static void a_shared_object_can_be_given_away_and_resized(void **state)
+{
+	struct gw_store *s = *state;
+	struct gw_err e = {0};
+	static char page[PAGE] = "kept", back[PAGE];
+	page[PAGE - 1] = 7;
+	struct gw_space big = shm;
+	struct stat st;
+	int fd;
+	big.size_bytes = 12 * PAGE + 100;
+	assert_int_equal(gw_store_write(s, 2, 9 * PAGE, 1, page, &e), 0);
+	assert_int_equal(gw_store_add(s, &big, &e), 0);
+	assert_int_equal(gw_store_write(s, 2, 12 * PAGE, 1, page, &e), 0);
+	assert_int_equal(gw_store_write(s, 2, 13 * PAGE, 1, page, &e), -EINVAL);
+	assert_int_equal(gw_store_object(s, 2, 12 * PAGE + 100, &fd, &e), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 12 * PAGE + 100);
+	assert_int_equal(pread(fd, back, PAGE, 9 * PAGE), PAGE);
+	assert_memory_equal(back, page, PAGE);
+	/* The end of the last page is beyond the end of the object, and in every mapping. */
+	char *last = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 12 * PAGE);
+	assert_ptr_not_equal(last, MAP_FAILED);
+	assert_memory_equal(last, page, PAGE);
+	assert_int_equal(munmap(last, PAGE), 0);
+	assert_int_equal(gw_store_object(s, 1, PAGE, &fd, &e), -ENOENT);
+	assert_int_equal(gw_store_object(s, 7, PAGE, &fd, &e), -ENOENT);
+	big.shmid++;
+	assert_int_equal(gw_store_add(s, &big, &e), -EEXIST);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +262,7 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(exactly_the_spans_of_the_last_round_are_recent, make, unmake),
 	        cmocka_unit_test_setup_teardown(what_the_peer_gets_wrong_is_refused_in_words, make, unmake),
 	        cmocka_unit_test_setup_teardown(several_threads_may_write_side_by_side, make, unmake),
+	        cmocka_unit_test_setup_teardown(a_shared_object_can_be_given_away_and_resized, make, unmake),
 	        cmocka_unit_test(page_maps_find_what_is_set_across_the_whole_address_space),
 	};
 	return cmocka_run_group_tests_name("mem/store", tests, NULL, NULL);

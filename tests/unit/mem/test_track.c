@@ -382,44 +382,6 @@ static void nothing_is_left_when_tracking_ends(void **state)
 	rig_final(r);
 }
 
-static void shared_memory_is_the_union_of_all_writers(void **state)
-{
-	struct rig *r = *state;
-	struct rig_victim *v = rig_start(r, "shared");
-	rig_track(r);
-	gw_tracker_set_shmem(r->t, true);
-	rig_round(r);
-	for (const char *p = "wfcwcdcrpwcdpr"; *p; p++) {
-		(void)rig_step(v, *p);
-		if (p[1] != 'c')
-			rig_round(r);
-	}
-	rig_final(r);
-	rig_thaw(r);
-	(void)rig_step(v, 'w');
-	rig_round(r);
-	(void)rig_step(v, 'c');
-	rig_final(r);
-}
-
-static void quiet_shared_memory_is_not_reported_again(void **state)
-{
-	struct rig *r = *state;
-	struct rig_victim *v = rig_start(r, "shared");
-	rig_track(r);
-	gw_tracker_set_shmem(r->t, true);
-	(void)rig_step(v, 'f');
-	rig_round(r);
-	rig_round(r);
-	rig_round(r);
-	uint64_t private_only = r->dirty_pages;
-	(void)rig_step(v, 'w');
-	rig_round(r);
-	if (rig_backend() != GW_TRACK_SOFT_DIRTY)
-		assert_in_range(r->dirty_pages, private_only + 1, private_only + 20);
-	rig_final(r);
-}
-
 #define TEST(f) cmocka_unit_test_setup_teardown(f, rig_open, rig_close)
 
 int main(void)
@@ -454,8 +416,6 @@ int main(void)
 	        TEST(a_round_that_the_sink_broke_off_loses_nothing),
 	        TEST(after_a_failed_final_round_one_must_begin_anew),
 	        TEST(nothing_is_left_when_tracking_ends),
-	        TEST(shared_memory_is_the_union_of_all_writers),
-	        TEST(quiet_shared_memory_is_not_reported_again),
 	};
 	rig_need_backend();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,8 @@ struct rig {
 	uint64_t dirty_pages, dropped_pages; /* of the last round, as the sink saw them */
 	uint64_t unreadable;
 	unsigned fail_after; /* the sink fails at its n-th call from now; 0: never */
+	uint32_t ours[16];   /* shared memory spaces that are the tracker's in this freeze */
+	unsigned nours;
 	bool verbose;
 };
 

@@ -55,6 +55,11 @@ char *victim_map(size_t len, int prot)
 
 static unsigned mark;
 
+void victim_mark(unsigned add)
+{
+	mark += add;
+}
+
 /* Something else in every page and at every call. */
 void victim_fill(char *m, size_t len)
 {
@@ -422,62 +427,6 @@ static void odd(void)
 		}
 }
 
-static void shared(void)
-{
-	char *m = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t kid = -1;
-	int to[2];
-	if (m == MAP_FAILED || pipe(to) < 0)
-		_exit(9);
-	victim_fill(m, 32 * PAGE);
-	victim_say("ready");
-	for (;;)
-		switch (victim_step()) {
-		case 'f': /* a process that writes too, on demand */
-			kid = fork();
-			if (kid == 0) {
-				char c;
-				(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-				mark += 1000;
-				while (read(to[0], &c, 1) == 1)
-					victim_fill(m + 5 * PAGE, 3 * PAGE);
-				_exit(0);
-			}
-			victim_say("%d", kid);
-			break;
-		case 'c':
-			(void)!write(to[1], "x", 1);
-			usleep(20000);
-			victim_say("done");
-			break;
-		case 'w':
-			victim_fill(m + 40 * PAGE, 2 * PAGE);
-			victim_say("done");
-			break;
-		case 'd': /* its entries go, its contents do not */
-			victim_fill(m + 10 * PAGE, 4 * PAGE);
-			(void)madvise(m, 64 * PAGE, MADV_DONTNEED);
-			victim_say("done");
-			break;
-		case 'r':
-			(void)madvise(m + 20 * PAGE, 4 * PAGE, MADV_REMOVE);
-			victim_say("done");
-			break;
-		case 'p': /* one that was never seen */ {
-			pid_t p = fork();
-			if (p == 0) {
-				mark += 5000;
-				victim_fill(m + 28 * PAGE, 2 * PAGE);
-				_exit(0);
-			}
-			(void)waitpid(p, NULL, 0);
-			victim_say("done");
-			break;
-		}
-		default: victim_say("what?");
-		}
-}
-
 int main(int argc, char **argv)
 {
 	char self[4096];
@@ -491,7 +440,7 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} all[] = {
 	        {"plain", plain}, {"merge", merge},   {"children", children}, {"vforks", vforks}, {"many", many},
-	        {"stack", stack}, {"sparse", sparse}, {"huge", huge},         {"odd", odd},       {"shared", shared},
+	        {"stack", stack}, {"sparse", sparse}, {"huge", huge},         {"odd", odd},
 	};
 	if (!strcmp(what, "execs"))
 		execs(self);

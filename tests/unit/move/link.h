@@ -229,7 +229,7 @@ static void *link_receive(void *arg)
 {
 	const struct gw_span span = {.addr = page_addr(page), .npages = npages};
 	struct gw_err e = {0};
-	if (gw_sender_push(l->sender, SPACE, l->victim.pid, 0, &span, 1, &e) < 0)
+	if (gw_sender_push(l->sender, SPACE, l->victim.pid, -1, &span, 1, &e) < 0)
 		fail_msg("%s", e.text);
 }
 

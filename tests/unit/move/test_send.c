@@ -1,5 +1,6 @@
 #include "link.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 
 #include "move/batch.h"
@@ -34,7 +35,7 @@ static void single_pages_here_and_there_arrive(void **state)
 	link_sender(l, (struct gw_sender_opts){0});
 	for (uint32_t i = 0; i < 800; i++)
 		spans[i] = (struct gw_span){.addr = page_addr(i * 5), .npages = 1 + i % 3};
-	assert_int_equal(gw_sender_push(l->sender, SPACE, l->victim.pid, 0, spans, 800, NULL), 0);
+	assert_int_equal(gw_sender_push(l->sender, SPACE, l->victim.pid, -1, spans, 800, NULL), 0);
 	struct gw_send_stats st = barrier(l);
 	uint64_t pages = 0;
 	for (uint32_t i = 0; i < 800; i++) {
@@ -306,20 +307,29 @@ static void reading_does_not_give_forked_processes_pages_of_their_own(void **sta
 	assert_int_equal(count_shared(l->victim.pid, 1000), before);
 }
 
-static void a_shared_object_is_read_where_it_is_mapped(void **state)
+static void a_shared_object_is_read_from_its_file(void **state)
 {
 	struct link *l = *state;
 	victim_end(&l->victim);
 	victim_start(&l->victim, MAP_SHARED);
 	tell(&l->victim, (struct order){FILL_RANDOM, 16, 100, 5});
-	const struct gw_space sp = {
-	        .id = 2, .kind = GW_SPACE_SHMEM, .size_bytes = (uint64_t)VICTIM_PAGES * 4096, .map_addr = victim_at};
+	const struct gw_space sp = {.id = 2, .kind = GW_SPACE_SHMEM, .size_bytes = (uint64_t)VICTIM_PAGES * 4096};
 	assert_int_equal(gw_store_add(l->store, &sp, NULL), 0);
 	link_receive_all(l);
 	link_sender(l, (struct gw_sender_opts){0});
-	const struct gw_span span = {.addr = 16 * 4096, .npages = 100};
-	assert_int_equal(gw_sender_push(l->sender, 2, l->victim.pid, victim_at, &span, 1, NULL), 0);
-	assert_int_equal(barrier(l).pages, 100);
+	char path[96];
+	(void)snprintf(path, sizeof(path), "/proc/%d/map_files/%llx-%llx", l->victim.pid, (unsigned long long)victim_at,
+	               (unsigned long long)victim_at + VICTIM_PAGES * 4096ull);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	/* The last span ends where the object does: what is beyond is skipped. */
+	const struct gw_span spans[] = {{.addr = 16 * 4096, .npages = 100},
+	                                {.addr = (VICTIM_PAGES - 2) * 4096ull, .npages = 4}};
+	assert_int_equal(gw_sender_push(l->sender, 2, l->victim.pid, fd, spans, 2, NULL), 0);
+	struct gw_send_stats st = barrier(l);
+	(void)close(fd);
+	assert_int_equal(st.pages, 102);
+	assert_int_equal(st.skipped_pages, 2);
 	for (uint32_t i = 16; i < 116; i++) {
 		struct want w = {.space = 2, .addr = (uint64_t)i * 4096};
 		make_page(w.page, i, 5, false);
@@ -349,7 +359,7 @@ static void *push_main(void *arg)
 	struct waiting *w = arg;
 	const struct gw_span all = {.addr = victim_at, .npages = VICTIM_PAGES};
 	while (w->rc == 0)
-		w->rc = gw_sender_push(w->l->sender, SPACE, w->l->victim.pid, 0, &all, 1, &w->err);
+		w->rc = gw_sender_push(w->l->sender, SPACE, w->l->victim.pid, -1, &all, 1, &w->err);
 	w->done = true;
 	return NULL;
 }
@@ -544,7 +554,7 @@ int main(void)
 	        LINK_TEST(a_process_that_has_died_is_skipped),
 	        LINK_TEST(pages_that_may_not_be_read_have_contents_all_the_same),
 	        LINK_TEST(reading_does_not_give_forked_processes_pages_of_their_own),
-	        LINK_TEST(a_shared_object_is_read_where_it_is_mapped),
+	        LINK_TEST(a_shared_object_is_read_from_its_file),
 	        LINK_TEST(a_barrier_waits_for_the_store_and_not_for_the_socket),
 	        LINK_TEST(a_barrier_with_nothing_to_send_is_answered_by_every_connection),
 	        LINK_TEST(cancelling_wakes_a_blocked_push),
