@@ -27,6 +27,7 @@ static const char usage[] = "usage: godwitd --name NAME [options]\n"
                             "  --runc PROGRAM     [runc in PATH]      --criu PROGRAM   [criu in PATH]\n"
                             "  --runc-root DIR    runc's state        [/run/runc]\n"
                             "  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
+                            "  --cni-dir DIR      godwit-cni's dataDir              [/var/lib/godwit/cni]\n"
                             "  --data-conns N     connections for memory, 1 to 8       [2]\n"
                             "  --log-level debug|info|warn|error   --log-format text|json\n"
                             "  --help   --version\n"
@@ -72,6 +73,7 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 	        {"state", o->cfg.state_dir, sizeof(o->cfg.state_dir)},
 	        {"runc", o->cfg.runc, sizeof(o->cfg.runc)},
 	        {"criu", o->cfg.criu, sizeof(o->cfg.criu)},
+	        {"cni-dir", o->cfg.cni_dir, sizeof(o->cfg.cni_dir)},
 	        {"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
 	        {"libexec", o->libexec, sizeof(o->libexec)},
 	};
@@ -83,13 +85,25 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {
-	        {"name", 1, NULL, 0},         {"listen", 1, NULL, 0},      {"hosts", 1, NULL, 0},
-	        {"ca", 1, NULL, 0},           {"cert", 1, NULL, 0},        {"key", 1, NULL, 0},
-	        {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},       {"runc", 1, NULL, 0},
-	        {"criu", 1, NULL, 0},         {"runc-root", 1, NULL, 0},   {"libexec", 1, NULL, 0},
-	        {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'}, {"log-format", 1, NULL, 'f'},
-	        {"help", 0, NULL, 'h'},       {"version", 0, NULL, 'v'},   {0}};
+	static const struct option longs[] = {{"name", 1, NULL, 0},
+	                                      {"listen", 1, NULL, 0},
+	                                      {"hosts", 1, NULL, 0},
+	                                      {"ca", 1, NULL, 0},
+	                                      {"cert", 1, NULL, 0},
+	                                      {"key", 1, NULL, 0},
+	                                      {"socket", 1, NULL, 0},
+	                                      {"state", 1, NULL, 0},
+	                                      {"runc", 1, NULL, 0},
+	                                      {"criu", 1, NULL, 0},
+	                                      {"runc-root", 1, NULL, 0},
+	                                      {"libexec", 1, NULL, 0},
+	                                      {"cni-dir", 1, NULL, 0},
+	                                      {"data-conns", 1, NULL, 'n'},
+	                                      {"log-level", 1, NULL, 'l'},
+	                                      {"log-format", 1, NULL, 'f'},
+	                                      {"help", 0, NULL, 'h'},
+	                                      {"version", 0, NULL, 'v'},
+	                                      {0}};
 	int index, c;
 	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
 		size_t size = 0;
@@ -129,6 +143,7 @@ int main(int argc, char **argv)
 	                            .socket = "/run/godwit/godwit.sock",
 	                            .state_dir = "/run/godwit",
 	                            .runc_root = "/run/runc",
+	                            .cni_dir = "/var/lib/godwit/cni",
 	                            .data_conns = 2},
 	                    .libexec = GODWIT_LIBEXEC,
 	                    .level = GW_INFO,

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,7 +30,8 @@ struct gw_restore {
 	char runc_log[PATH_MAX];
 	char cgroup[PATH_MAX];
 	struct gw_home *home;
-	pid_t runc_pid; /* 0: reaped */
+	pid_t runc_pid; /* 0: ended */
+	bool foreign;   /* runc is not our child */
 	pid_t init;
 	int cancel_fd;
 	enum { STARTED, READY, STOPPED, RUNNING, OVER } state;
@@ -93,10 +96,12 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 	gw_path(r->log, sizeof(r->log), "%s/restore.log", o->work_dir);
 	gw_path(r->runc_log, sizeof(r->runc_log), "%s/runc.log", o->work_dir);
 	r->cancel_fd = o->cancel_fd;
+	r->foreign = o->runc_pid > 0;
+	r->runc_pid = o->runc_pid;
 	int rc = gw_home_open(o->home_path, &r->home, e);
 	if (rc == 0)
 		gw_home_serve(r->home, o->object, o->object_ctx);
-	if (rc == 0)
+	if (rc == 0 && !r->foreign)
 		rc = start_runc(r, o, e);
 	if (rc < 0) {
 		gw_home_close(r->home);
@@ -167,11 +172,25 @@ void gw_restore_resume(struct gw_restore *r)
 	gw_home_go(r->home);
 }
 
+/* Waits for the end of a process that is not our child. */
+static int wait_foreign(pid_t pid, int timeout_ms)
+{
+	gw_auto(fd) int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	return fd < 0 || poll(&p, 1, timeout_ms) > 0 ? 0 : -ETIMEDOUT;
+}
+
 int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e)
 {
 	if (!r->runc_pid)
 		return 0;
 	int st = 0;
+	if (r->foreign) {
+		if (wait_foreign(r->runc_pid, timeout_ms) < 0)
+			return gw_fail(e, GW_SYS, ETIMEDOUT, "runc restore of %s does not end", r->id);
+		r->runc_pid = 0;
+		return kill(r->init, 0) == 0 ? 0 : explain(r, e);
+	}
 	int rc = gw_proc_wait(r->runc_pid, timeout_ms, &st, e);
 	if (rc < 0)
 		return gw_wrap(e, "runc restore of %s", r->id);
@@ -205,6 +224,12 @@ static void end_runc(struct gw_restore *r)
 	int st;
 	if (!r->runc_pid)
 		return;
+	if (r->foreign) {
+		if (wait_foreign(r->runc_pid, RUNC_END_MS) < 0)
+			(void)kill(r->runc_pid, SIGKILL);
+		r->runc_pid = 0;
+		return;
+	}
 	if (gw_proc_wait(r->runc_pid, RUNC_END_MS, &st, &e) < 0) {
 		(void)kill(r->runc_pid, SIGKILL);
 		(void)waitpid(r->runc_pid, NULL, 0);
@@ -225,6 +250,8 @@ void gw_restore_abort(struct gw_restore *r)
 	end_runc(r);
 	if (r->cgroup[0])
 		(void)gw_freezer_kill(r->cgroup, KILL_TIMEOUT_MS, &e);
+	if (r->foreign)
+		return;
 	const char *const argv[] = {r->runc, "--root", r->runc_root, "delete", "--force", r->id, NULL};
 	struct gw_spawn s = {.argv = argv, .stdio = {-1, -1, -1}};
 	if (gw_proc_run(&s, DELETE_TIMEOUT_MS, NULL, &e) < 0)
@@ -239,7 +266,7 @@ void gw_restore_close(struct gw_restore *r)
 		return;
 	if (r->state != RUNNING)
 		gw_restore_abort(r);
-	if (r->runc_pid)
+	if (r->runc_pid && !r->foreign)
 		(void)waitpid(r->runc_pid, NULL, WNOHANG);
 	gw_home_close(r->home);
 	free(r);

@@ -24,6 +24,10 @@ struct gw_restore;
 
 struct gw_restore_opts {
 	const char *id;
+	/* > 0: runc is not ours to start: this process becomes `runc restore` as soon
+	 * as its caller has been told the folders (godwit-runtime); what it made is
+	 * its container runtime's to delete. 0: started here. */
+	pid_t runc_pid;
 	const char *runc; /* NULL: in PATH */
 	const char *runc_root;
 	const char *bundle;     /* its config.json is ready */
@@ -53,7 +57,8 @@ int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e);
 pid_t gw_restore_init_pid(const struct gw_restore *r);
 /* Let them run: one byte to CRIU, which detaches from them. */
 void gw_restore_resume(struct gw_restore *r);
-/* After resume: runc's own end. Fails when runc says the restore failed. */
+/* After resume: runc's own end. Fails when runc says the restore failed; of a
+ * runc that is not our child only that its container lives. */
 int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e);
 void gw_restore_abort(struct gw_restore *r); /* kills tasks, CRIU, runc; deletes the container */
 void gw_restore_close(struct gw_restore *r); /* aborts what does not run; NULL is fine */

@@ -74,7 +74,9 @@ int gw_check_memory(const struct gw_container *c, uint64_t *out_bytes, struct gw
 
 /* The destination's view of a container that wants to come: rootfs and bind
  * sources exist, no container of that name, room. config_json: its bundle's;
- * a root.path relative to the bundle can't be looked for and is passed over. */
+ * a root.path relative to the bundle can't be looked for and is passed over.
+ * id NULL: a container runtime makes it here (move/claim.h), with a name, a root
+ * and mounts of its own. */
 int gw_check_arrival(const char *id, const char *runc_root, const char *config_json, uint64_t rss_bytes,
                      struct gw_reasons *out, struct gw_err *e);
 

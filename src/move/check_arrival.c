@@ -116,11 +116,13 @@ int gw_check_arrival(const char *id, const char *runc_root, const char *config_j
 	if (rc < 0)
 		return rc;
 	if (!rs)
-		return gw_fail(e, GW_SYS, ENOMEM, "check the arrival of %s", id);
+		return gw_fail(e, GW_SYS, ENOMEM, "check the arrival of %s", id ?: "a claimed container");
 	yyjson_val *o = yyjson_doc_get_root(doc);
-	look_name(runc_root, id, rs);
-	look_rootfs(yyjson_obj_get(o, "root"), rs);
-	look_binds(yyjson_obj_get(o, "mounts"), rs);
+	if (id) {
+		look_name(runc_root, id, rs);
+		look_rootfs(yyjson_obj_get(o, "root"), rs);
+		look_binds(yyjson_obj_get(o, "mounts"), rs);
+	}
 	look_devices(yyjson_obj_get(yyjson_obj_get(o, "linux"), "devices"), rs);
 	look_hooks(yyjson_obj_get(o, "hooks"), rs);
 	look_lsm(yyjson_obj_get(o, "process"), rs);

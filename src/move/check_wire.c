@@ -33,7 +33,8 @@ int gw_check_answer(struct gw_daemon *d, struct gw_conn *c, yyjson_val *msg, str
 	if (rc == 0)
 		rc = gw_json_need_str(msg, "config_json", &config, e);
 	if (rc == 0)
-		rc = gw_check_arrival(id, d->cfg.runc_root, config, gw_json_u64(msg, "memory_bytes", 0), &rs, e);
+		rc = gw_check_arrival(gw_json_bool(msg, "claimed", false) ? NULL : id, d->cfg.runc_root, config,
+		                      gw_json_u64(msg, "memory_bytes", 0), &rs, e);
 	if (rc == 0)
 		rc = my_facts(d, &here, e);
 	if (rc < 0)
@@ -48,12 +49,13 @@ int gw_check_answer(struct gw_daemon *d, struct gw_conn *c, yyjson_val *msg, str
 }
 
 int gw_check_both(struct gw_daemon *d, struct gw_conn *ctl, const struct gw_container *c, uint64_t memory_bytes,
-                  struct gw_reasons *out, struct gw_err *e)
+                  bool claimed, struct gw_reasons *out, struct gw_err *e)
 {
 	struct gw_msg m = gw_msg_new("check");
 	yyjson_mut_obj_add_str(m.doc, m.root, "container", c->id);
 	yyjson_mut_obj_add_str(m.doc, m.root, "config_json", c->config_json);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "memory_bytes", memory_bytes);
+	yyjson_mut_obj_add_bool(m.doc, m.root, "claimed", claimed);
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	gw_auto(facts) struct gw_facts here = {0};
 	gw_auto(facts) struct gw_facts there = {0};

@@ -9,7 +9,9 @@
 #include "base/scope.h"
 #include "ckpt/container.h"
 #include "move/check.h"
+#include "move/claim.h"
 #include "move/daemon.h"
+#include "move/held.h"
 
 enum { REQUEST_MAX = 65536, PROGRESS_EVERY_MS = 200 };
 
@@ -58,6 +60,9 @@ static int read_options(struct gw_daemon *d, yyjson_val *req, struct gw_move_opt
 	o->timeout_ms = gw_json_u64(req, "timeout_ms", 0);
 	o->throttle = gw_json_bool(req, "throttle", false);
 	o->zstd = gw_json_bool(req, "zstd", false);
+	o->same_name = gw_json_bool(req, "same_name", false);
+	(void)snprintf(o->claim, sizeof(o->claim), "%s", gw_json_str(req, "claim", ""));
+	(void)snprintf(o->mig, sizeof(o->mig), "%s", gw_json_str(req, "mig", ""));
 	return 0;
 }
 
@@ -141,6 +146,13 @@ static int do_status(struct gw_daemon *d, int fd)
 	return reply(fd, doc);
 }
 
+static int do_claim(struct gw_daemon *d, int fd, yyjson_val *req, struct gw_err *e)
+{
+	gw_auto(jmut) yyjson_mut_doc *doc = NULL;
+	int rc = gw_claim_serve(d, fd, req, &doc, e);
+	return rc < 0 ? rc : reply(fd, doc);
+}
+
 static int dispatch(struct gw_daemon *d, int fd, yyjson_val *req, struct gw_err *e)
 {
 	const char *cmd, *mig;
@@ -153,10 +165,14 @@ static int dispatch(struct gw_daemon *d, int fd, yyjson_val *req, struct gw_err 
 		return do_check(d, fd, req, e);
 	if (!strcmp(cmd, "status"))
 		return do_status(d, fd);
-	if (!strcmp(cmd, "cancel") || !strcmp(cmd, "resolve")) {
+	if (!strcmp(cmd, "claim"))
+		return do_claim(d, fd, req, e);
+	if (!strcmp(cmd, "cancel") || !strcmp(cmd, "resolve") || !strcmp(cmd, "release")) {
 		rc = gw_json_need_str(req, "id", &mig, e);
 		if (rc == 0 && !strcmp(cmd, "cancel"))
 			rc = gw_source_cancel(d, mig, e);
+		else if (rc == 0 && !strcmp(cmd, "release"))
+			rc = gw_held_release(d, mig, e);
 		else if (rc == 0)
 			rc = gw_resolve_by_hand(d, mig, gw_json_bool(req, "commit", false), e);
 		if (rc == 0)

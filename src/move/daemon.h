@@ -23,6 +23,7 @@ struct gw_config {
 	char runc[PATH_MAX], criu[PATH_MAX], runc_root[PATH_MAX];
 	char preload[PATH_MAX]; /* libgodwit-criu.so */
 	char pages[PATH_MAX];   /* godwit-pages */
+	char cni_dir[PATH_MAX]; /* godwit-cni's dataDir */
 	unsigned data_conns;
 };
 
@@ -36,6 +37,8 @@ struct gw_host {
 
 struct gw_source;
 struct gw_dest;
+struct gw_claiming;
+struct gw_held;
 
 struct gw_daemon {
 	struct gw_config cfg;
@@ -44,11 +47,13 @@ struct gw_daemon {
 	struct gw_source *sources; /* outgoing; list under lock */
 	struct gw_dest *dests;     /* incoming; list under lock */
 	struct gw_progress *history[64];
-	unsigned nhistory;     /* ring: the newest at (nhistory - 1) % 64 */
-	char instance[40];     /* STATE/instance: this life of this host */
-	struct gw_word *words; /* decisions made by hand, for resolve.c */
-	uint64_t fixed_us;     /* of the last migration's freeze, what was not memory */
-	int stop_fd;           /* eventfd: readable when godwitd is to end */
+	unsigned nhistory;          /* ring: the newest at (nhistory - 1) % 64 */
+	char instance[40];          /* STATE/instance: this life of this host */
+	struct gw_claiming *claims; /* claim.c */
+	struct gw_held *held;       /* held.c */
+	struct gw_word *words;      /* decisions made by hand, for resolve.c */
+	uint64_t fixed_us;          /* of the last migration's freeze, what was not memory */
+	int stop_fd;                /* eventfd: readable when godwitd is to end */
 };
 
 /* Run until SIGTERM. Returns an exit code. */
@@ -71,6 +76,12 @@ struct gw_move_opts {
 	uint64_t timeout_ms; /* of the whole before the commit, 0: none */
 	bool throttle, zstd;
 	char backend[16]; /* "", "uffd", "soft-dirty" */
+	/* A pod's container, whose target a container runtime makes (claim.h): its
+	 * name in the pod, "" for a container that godwitd makes itself. After the
+	 * commit it stays, frozen, until gw_held_release. */
+	char claim[128];
+	char mig[40];   /* the migration's id, "": a new one */
+	bool same_name; /* its pod's object goes before the freeze: kept from its runtime's kill from then on */
 };
 void gw_move_defaults(struct gw_move_opts *o);
 /* Start it in a thread of its own. *out: a reference for the caller. */
@@ -108,7 +119,7 @@ int gw_resolve_by_hand(struct gw_daemon *d, const char *mig, bool commit, struct
 struct gw_container;
 struct gw_reasons;
 int gw_check_both(struct gw_daemon *d, struct gw_conn *ctl, const struct gw_container *c, uint64_t memory_bytes,
-                  struct gw_reasons *out, struct gw_err *e);
+                  bool claimed, struct gw_reasons *out, struct gw_err *e);
 int gw_check_answer(struct gw_daemon *d, struct gw_conn *c, yyjson_val *msg, struct gw_err *e);
 
 /* ---- ctl.c: the local socket ---- */

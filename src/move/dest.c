@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "base/trim.h"
+#include "cni/record.h"
 #include "move/dest_priv.h"
 #include "move/msg.h"
 
@@ -168,7 +169,7 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 		uint64_t t0 = gw_now_us();
 		struct gw_err why;
 		(void)gw_fault("dest-commit-point", &why);
-		if (gw_mover_routed.activate(s->container, &s->pod, &why) < 0)
+		if (gw_mover_routed.activate(gw_dest_net_id(s), &s->pod, &why) < 0)
 			gw_error("route to the arrived container not set", kv_str("mig", s->mig),
 			         kv_str("reason", why.text));
 		gw_restore_resume(s->restore);
@@ -262,9 +263,11 @@ static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
 static void settle(struct gw_dest *s)
 {
 	struct gw_err e;
-	if (gw_mover_routed.settle(s->container, &s->pod, &e) < 0)
+	if (gw_mover_routed.settle(gw_dest_net_id(s), &s->pod, &e) < 0)
 		gw_error("the arrived container cannot end connections", kv_str("mig", s->mig),
 		         kv_str("reason", e.text));
+	if (s->claim_name[0] && gw_record_arrived(s->d->cfg.cni_dir, s->claim.sandbox, &e) < 0)
+		gw_error("the arrived pod's network is not on record", kv_str("mig", s->mig), kv_str("reason", e.text));
 }
 
 static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
@@ -300,6 +303,11 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 	}
 	if (!strcmp(type, "shmem"))
 		return gw_dest_shmem(s, o, e);
+	if (!strcmp(type, "claims?")) {
+		struct gw_msg m = gw_msg_new("claims");
+		yyjson_mut_obj_add_bool(m.doc, m.root, "here", gw_claim_here(s->d, s->mig, s->claim_name));
+		return gw_msg_send(c, &m, e);
+	}
 	if (!strcmp(type, "arm"))
 		return (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
 	if (!strcmp(type, "images-whole"))
@@ -377,6 +385,15 @@ static void tell_failure(struct gw_dest *s, struct gw_conn *c, const struct gw_e
 	(void)gw_msg_send_error(c, why, &ignored);
 }
 
+/* Whoever still waits to create the target waits for nothing. */
+static void refuse_claims(struct gw_dest *s, const struct gw_err *e)
+{
+	struct gw_err why = *e;
+	if (why.class == GW_OK)
+		(void)gw_fail_code(&why, GW_RETRY, "Aborted", "migration %s was called off by its source", s->mig);
+	gw_claim_refuse(s->d, s->mig, &why);
+}
+
 static void session_run(struct gw_dest *s, struct gw_conn *c)
 {
 	struct gw_err e = {.class = GW_OK};
@@ -391,6 +408,7 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 		(void)dest_step(s, DE_FAIL);
 		data_stop(s);
 		gw_dest_discard(s);
+		gw_claim_refuse(s->d, s->mig, &e);
 		tell_failure(s, c, &e);
 	} else if (rc < 0 && s->state == D_PREPARED) {
 		ask_until_decided(s);
@@ -407,6 +425,7 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 	} else {
 		(void)dest_step(s, DE_FAIL);
 		gw_dest_discard(s);
+		refuse_claims(s, &e);
 		gw_journal_remove(s->d->cfg.state_dir, s->mig);
 		gw_progress_end(s->progress, "Failed", &e);
 	}

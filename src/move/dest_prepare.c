@@ -80,7 +80,7 @@ static int write_bundle(struct gw_dest *s, const char *config, const char *old_b
 static int check_arrival(struct gw_dest *s, const char *config, uint64_t memory, struct gw_err *e)
 {
 	struct gw_reasons rs = {.n = 0};
-	int rc = gw_check_arrival(s->container, s->d->cfg.runc_root, config, memory, &rs, e);
+	int rc = gw_check_arrival(s->claim_name[0] ? NULL : s->container, s->d->cfg.runc_root, config, memory, &rs, e);
 	for (size_t i = 0; rc == 0 && i < rs.n; i++)
 		if (!rs.r[i].is_warning)
 			rc = gw_fail_code(e, GW_INPUT, rs.r[i].code, "%s. %s", rs.r[i].text, rs.r[i].way_out);
@@ -109,10 +109,12 @@ int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 	if (!name_is_safe(id) || s->store)
 		return gw_fail(e, GW_PEER, EINVAL, "prepare with a bad container id, or for the second time");
 	(void)snprintf(s->container, sizeof(s->container), "%s", id);
+	(void)snprintf(s->claim_name, sizeof(s->claim_name), "%s", gw_json_str(msg, "claim", ""));
 	rc = check_arrival(s, config, gw_json_u64(msg, "memory_bytes", 0), e);
 	if (rc < 0)
 		return rc;
-	gw_path(s->bundle, sizeof(s->bundle), "%s/bundles/%s", s->d->cfg.state_dir, id);
+	if (!s->claim_name[0])
+		gw_path(s->bundle, sizeof(s->bundle), "%s/bundles/%s", s->d->cfg.state_dir, id);
 	s->descriptors = strdup(fds);
 	s->store = gw_store_new();
 	if (!s->descriptors || !s->store)
@@ -121,12 +123,13 @@ int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 	(void)snprintf(s->peer_instance, sizeof(s->peer_instance), "%s", gw_json_str(msg, "instance", ""));
 	s->journal.pod_json = yyjson_val_write(yyjson_obj_get(msg, "pod"), 0, NULL);
 	s->journal.dest = s->state;
+	s->journal.is_claimed = s->claim_name[0];
 	rc = gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
-	if (rc == 0) {
+	if (rc == 0 && !s->claim_name[0]) {
 		rc = gw_mover_routed.prepare(id, &s->pod, s->netns, sizeof(s->netns), e);
 		s->net_ready = rc == 0;
 	}
-	if (rc == 0)
+	if (rc == 0 && !s->claim_name[0])
 		rc = write_bundle(s, config, bundle, e);
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
 	(void)snprintf(f->container, sizeof(f->container), "%s", id);
@@ -159,48 +162,98 @@ static int give_stdio(struct gw_dest *s, struct gw_err *e)
 	return gw_proc_start(&sp, &pid, e);
 }
 
-int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
+/* The container that its runtime is creating: from here on its id is ours. */
+static int take_claim(struct gw_dest *s, struct gw_err *e)
 {
-	char images[PATH_MAX + 16], work[PATH_MAX + 16], home[PATH_MAX + 16], pid_file[PATH_MAX + 16],
-	        path[PATH_MAX + 64], reason[PATH_MAX + 64];
-	if (!s->store || s->restore)
-		return gw_fail(e, GW_PEER, EPROTO, "arm before prepare, or for the second time");
-	gw_path(images, sizeof(images), "%s/images", s->dir);
-	gw_path(work, sizeof(work), "%s/work", s->dir);
-	gw_path(home, sizeof(home), "%s/home", s->dir);
-	gw_path(pid_file, sizeof(pid_file), "%s/pid", s->dir);
-	int rc = gw_mkdirs(images, e);
-	if (rc == 0)
-		rc = gw_mkdirs(work, e);
-	gw_path(path, sizeof(path), "%s/descriptors.json", images);
-	if (rc == 0)
-		rc = gw_write_file(path, s->descriptors, strlen(s->descriptors), e);
-	if (rc == 0)
-		rc = give_stdio(s, e);
+	int rc = gw_claim_take(s->d, s->mig, s->claim_name, &s->claim, e);
 	if (rc < 0)
 		return rc;
+	(void)snprintf(s->container, sizeof(s->container), "%s", s->claim.id);
+	(void)snprintf(s->journal.container, sizeof(s->journal.container), "%s", s->claim.id);
+	(void)snprintf(s->journal.sandbox, sizeof(s->journal.sandbox), "%s", s->claim.sandbox);
+	(void)snprintf(s->journal.runc_root, sizeof(s->journal.runc_root), "%s", s->claim.root);
+	return gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
+}
+
+/* Folders of one restore. */
+struct places {
+	char images[PATH_MAX + 16], work[PATH_MAX + 16], home[PATH_MAX + 16], pid_file[PATH_MAX + 16],
+	        criu_conf[PATH_MAX + 16];
+};
+
+static int make_places(struct gw_dest *s, struct places *p, struct gw_err *e)
+{
+	char path[PATH_MAX + 64];
+	gw_path(p->images, sizeof(p->images), "%s/images", s->dir);
+	gw_path(p->work, sizeof(p->work), "%s/work", s->dir);
+	gw_path(p->home, sizeof(p->home), "%s/home", s->dir);
+	gw_path(p->pid_file, sizeof(p->pid_file), "%s/pid", s->dir);
+	gw_path(p->criu_conf, sizeof(p->criu_conf), "%s/criu.conf", s->dir);
+	int rc = gw_mkdirs(p->images, e);
+	if (rc == 0)
+		rc = gw_mkdirs(p->work, e);
+	gw_path(path, sizeof(path), "%s/descriptors.json", p->images);
+	if (rc == 0)
+		rc = gw_write_file(path, s->descriptors, strlen(s->descriptors), e);
+	if (rc == 0 && s->claim_name[0])
+		rc = gw_restore_write_config(p->criu_conf, e);
+	return rc;
+}
+
+/* The runtime's process becomes runc when it hears where everything is. */
+static void answer_claim(struct gw_dest *s, const struct places *p)
+{
+	const struct gw_claim_folders f = {.images = p->images,
+	                                   .work = p->work,
+	                                   .preload = s->d->cfg.preload,
+	                                   .home = p->home,
+	                                   .commit = s->commit_file,
+	                                   .criu_conf = p->criu_conf};
+	gw_claim_go(s->d, &s->claim, &f);
+}
+
+static int start_restore(struct gw_dest *s, const struct places *p, struct gw_err *e)
+{
+	bool claimed = s->claim_name[0];
 	struct gw_restore_opts ro = {.id = s->container,
+	                             .runc_pid = claimed ? s->claim.pid : 0,
 	                             .runc = s->d->cfg.runc[0] ? s->d->cfg.runc : NULL,
-	                             .runc_root = s->d->cfg.runc_root,
+	                             .runc_root = claimed ? s->claim.root : s->d->cfg.runc_root,
 	                             .bundle = s->bundle,
-	                             .images_dir = images,
-	                             .work_dir = work,
+	                             .images_dir = p->images,
+	                             .work_dir = p->work,
 	                             .preload = s->d->cfg.preload,
-	                             .home_path = home,
+	                             .home_path = p->home,
 	                             .commit_path = s->commit_file,
-	                             .pid_file = pid_file,
+	                             .pid_file = p->pid_file,
 	                             .stdio = {s->stdio[0], s->stdio[1], s->stdio[2]},
 	                             .object = gw_dest_object,
 	                             .object_ctx = s,
 	                             .cancel_fd = s->wake_fd};
-	rc = gw_restore_start(&ro, &s->restore, e);
+	int rc = gw_restore_start(&ro, &s->restore, e);
+	if (rc == 0 && claimed)
+		answer_claim(s, p);
+	return rc < 0 ? rc : gw_restore_wait_ready(s->restore, READY_TIMEOUT_MS, e);
+}
+
+int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
+{
+	struct places p;
+	char path[PATH_MAX + 64], reason[PATH_MAX + 64];
+	if (!s->store || s->restore)
+		return gw_fail(e, GW_PEER, EPROTO, "arm before prepare, or for the second time");
+	int rc = s->claim_name[0] ? take_claim(s, e) : 0;
 	if (rc == 0)
-		rc = gw_restore_wait_ready(s->restore, READY_TIMEOUT_MS, e);
+		rc = make_places(s, &p, e);
+	if (rc == 0 && !s->claim_name[0])
+		rc = give_stdio(s, e);
+	if (rc == 0)
+		rc = start_restore(s, &p, e);
 	if (rc == 0)
 		rc = gw_fault("dest-armed", e);
 	if (rc < 0)
 		return rc;
-	gw_path(path, sizeof(path), "%s/lazy-pages.socket", work);
+	gw_path(path, sizeof(path), "%s/lazy-pages.socket", p.work);
 	gw_path(reason, sizeof(reason), "%s/killed-%s", s->d->cfg.state_dir, s->container);
 	struct gw_pages_opts po = {.program = s->d->cfg.pages,
 	                           .socket_path = path,

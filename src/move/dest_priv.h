@@ -2,6 +2,7 @@
 #include "ckpt/restore.h"
 #include "mem/pages.h"
 #include "mem/store.h"
+#include "move/claim.h"
 #include "move/daemon.h"
 #include "move/handover.h"
 #include "move/journal.h"
@@ -18,7 +19,9 @@ struct gw_dest {
 	char mig[40];
 	char peer[128];         /* the source's certificate name */
 	char peer_instance[40]; /* its STATE/instance when it began (resolve.c) */
-	char container[256];
+	char container[256];    /* of a claimed one the new id, from arm on */
+	char claim_name[128];   /* "": godwitd makes the container */
+	struct gw_claim claim;
 	char dir[PATH_MAX];    /* STATE/mig/MIG: images, work, sockets */
 	char bundle[PATH_MAX]; /* STATE/bundles/CONTAINER */
 	char netns[PATH_MAX];
@@ -50,6 +53,11 @@ int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* the 
 int gw_dest_object(void *dest, uint64_t id, int *out_fd);                /* a gw_home_object_fn */
 int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* after the restore: all of it? */
 
+/* What its network is named after: the sandbox's id of a claimed one. */
+static inline const char *gw_dest_net_id(const struct gw_dest *s)
+{
+	return s->claim_name[0] ? s->claim.sandbox : s->container;
+}
 int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* dest_prepare.c */
 int gw_dest_arm(struct gw_dest *s, struct gw_err *e);
 int gw_dest_image(struct gw_dest *s, const struct gw_frame *f, struct gw_err *e);

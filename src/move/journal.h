@@ -25,6 +25,8 @@ struct gw_journal {
 	char cpu_quota_path[PATH_MAX]; /* throttled: put cpu_quota back */
 	char cpu_quota[64];
 	char netns_path[PATH_MAX];
+	bool is_claimed; /* a container runtime's: see move/claim.h */
+	char sandbox[256];
 	char *pod_json; /* owned; NULL until known */
 };
 

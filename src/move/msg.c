@@ -115,7 +115,7 @@ int gw_hello_send(struct gw_conn *c, const char *role, const char *mig, struct g
 bool gw_mig_valid(const char *mig)
 {
 	size_t n = strlen(mig);
-	return n >= 8 && n <= 32 && strspn(mig, "0123456789abcdef") == n;
+	return n >= 8 && n <= 36 && mig[0] != '-' && strspn(mig, "0123456789abcdef-") == n;
 }
 
 int gw_hello_recv(struct gw_conn *c, int timeout_ms, char *out_role, size_t role_size, char *out_mig, size_t mig_size,

@@ -30,4 +30,4 @@ int gw_msg_to_err(yyjson_val *root, const char *peer, struct gw_err *e);
 int gw_hello_send(struct gw_conn *c, const char *role, const char *mig, struct gw_err *e);
 int gw_hello_recv(struct gw_conn *c, int timeout_ms, char *out_role, size_t role_size, char *out_mig, size_t mig_size,
                   struct gw_err *e);
-bool gw_mig_valid(const char *mig); /* hex, 8 to 32 characters: safe in file names */
+bool gw_mig_valid(const char *mig); /* hex and dashes (a UUID), 8 to 36 characters: safe in file names */

@@ -17,7 +17,9 @@
 #include "base/proc.h"
 #include "base/scope.h"
 #include "ckpt/freezer.h"
+#include "cni/ipam.h"
 #include "move/dest_priv.h"
+#include "move/held.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
 
@@ -252,6 +254,33 @@ void gw_resolve_query(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 
 /* ---- after a restart ---- */
 
+/* The dead copy of a pod's container stays until the pod's object has gone. */
+static void end_of_claimed(struct gw_daemon *d, struct gw_journal *j)
+{
+	struct gw_err e;
+	if (gw_held_begin(d, j->mig, j->container, &e) < 0)
+		gw_error("the dead copy is not kept from its runtime", kv_str("mig", j->mig), kv_str("reason", e.text));
+	if (gw_held_wait(d, j->mig) < 0)
+		for (;;)
+			pause();
+	gw_held_end(d, j->mig);
+	if (gw_freezer_kill(j->freezer_dir, KILL_TIMEOUT_MS, &e) < 0)
+		gw_error("moved container not killed", kv_str("mig", j->mig), kv_str("reason", e.text));
+	gw_resolve_gone(d, j->mig, j->peer);
+}
+
+/* Its network is open and its runtime has its way again. */
+static void unmark(struct gw_daemon *d, const struct gw_journal *j, const struct gw_pod *pod)
+{
+	char path[PATH_MAX + 300];
+	struct gw_err e;
+	for (unsigned i = 0; i < pod->naddrs; i++)
+		if (gw_ipam_away_clear(d->cfg.cni_dir, &pod->addrs[i], &e) < 0)
+			gw_error("address still marked as away", kv_str("mig", j->mig), kv_str("reason", e.text));
+	gw_path(path, sizeof(path), "%s/held/%s", d->cfg.state_dir, j->container);
+	(void)unlink(path);
+}
+
 static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 {
 	struct gw_err e;
@@ -264,6 +293,8 @@ static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 		/* Sealed or not: godwitd may have died anywhere. */
 		if (have_pod && gw_mover_routed.unseal(j->container, &pod, &e) < 0)
 			gw_warn("network not opened again", kv_str("mig", j->mig), kv_str("reason", e.text));
+		if (have_pod && j->is_claimed)
+			unmark(d, j, &pod);
 		if (j->cpu_quota_path[0])
 			(void)gw_write_knob(j->cpu_quota_path, j->cpu_quota);
 		if (j->freezer_dir[0] && gw_freezer_thaw(j->freezer_dir, &e) < 0 && e.err != ENOENT)
@@ -275,6 +306,10 @@ static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 	if (have_pod && gw_host_find(d, j->peer, &h, &e) == 0 &&
 	    gw_mover_routed.turn(j->container, &pod, h.addrs, &e) < 0)
 		gw_error("route not turned", kv_str("mig", j->mig), kv_str("reason", e.text));
+	if (j->is_claimed) {
+		end_of_claimed(d, j);
+		return;
+	}
 	if (have_pod && gw_mover_routed.discard(j->container, &pod, j->netns_path, &e) < 0)
 		gw_warn("network of the moved container not removed", kv_str("mig", j->mig), kv_str("reason", e.text));
 	if (gw_freezer_kill(j->freezer_dir, KILL_TIMEOUT_MS, &e) < 0)
@@ -292,12 +327,16 @@ struct recovery {
 	struct gw_journal j;
 };
 
+/* In doubt, or moved and kept. */
 static void *doubt_main(void *arg)
 {
 	struct recovery *r = arg;
 	struct gw_err why = {.class = GW_OK};
 	bool committed = false;
-	gw_resolve_source(r->d, r->j.mig, r->j.peer, &why, &committed);
+	if (r->j.source == S_MOVED)
+		committed = true;
+	else
+		gw_resolve_source(r->d, r->j.mig, r->j.peer, &why, &committed);
 	gw_info("doubt resolved", kv_str("mig", r->j.mig), kv_str("container", r->j.container),
 	        kv_str("outcome", committed ? "moved" : "kept"));
 	end_of_source(r->d, &r->j, committed);
@@ -309,7 +348,7 @@ static void *doubt_main(void *arg)
 
 static void recover_source(struct gw_daemon *d, struct gw_journal *j)
 {
-	if (j->source != S_COMMITTING) {
+	if (j->source != S_COMMITTING && !(j->source == S_MOVED && j->is_claimed)) {
 		end_of_source(d, j, j->source == S_MOVED);
 		gw_journal_remove(d->cfg.state_dir, j->mig);
 		return;
@@ -334,7 +373,7 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 	                gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
 	gw_commit_path(d->cfg.state_dir, j->mig, path, sizeof(path));
 	if (j->dest == D_COMMITTED || access(path, F_OK) == 0) {
-		if (have_pod && gw_mover_routed.activate(j->container, &pod, &e) < 0)
+		if (have_pod && gw_mover_routed.activate(j->is_claimed ? j->sandbox : j->container, &pod, &e) < 0)
 			gw_error("route to the arrived container not set", kv_str("mig", j->mig),
 			         kv_str("reason", e.text));
 		if (have_pod && gw_mover_routed.settle(j->container, &pod, &e) < 0)
@@ -350,7 +389,7 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 	struct gw_spawn sp = {.argv = argv, .stdio = {-1, -1, -1}};
 	if (j->container[0])
 		(void)gw_proc_run(&sp, DELETE_TIMEOUT_MS, NULL, &e);
-	if (have_pod)
+	if (have_pod && !j->is_claimed)
 		(void)gw_mover_routed.discard(j->container, &pod, NULL, &e);
 	if (j->container[0]) {
 		gw_path(path, sizeof(path), "%s/bundles/%s", d->cfg.state_dir, j->container);

@@ -154,13 +154,19 @@ int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw
 	if (is_moving(d, o->container))
 		return gw_fail_code(e, GW_RETRY, "AlreadyMoving",
 		                    "container %s is being migrated already (see: godwit status)", o->container);
+	if (o->mig[0] && !gw_mig_valid(o->mig))
+		return gw_fail_code(e, GW_INPUT, "BadId", "\"%s\" is no migration's id: hex digits and dashes", o->mig);
 	if (!strcmp(o->to, d->cfg.name))
 		return gw_fail_code(e, GW_INPUT, "SameHost", "%s is this host: choose another one with --to", o->to);
 	struct gw_source *s = calloc(1, sizeof(*s));
 	assert(s);
 	s->d = d;
 	s->o = *o;
-	new_id(s->mig, sizeof(s->mig));
+	if (o->mig[0])
+		(void)snprintf(s->mig, sizeof(s->mig), "%s", o->mig);
+	else
+		new_id(s->mig, sizeof(s->mig));
+	s->journal.is_claimed = o->claim[0];
 	gw_mig_dir(d, s->mig, s->dir, sizeof(s->dir));
 	pthread_mutex_init(&s->lock, NULL);
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,5 +1,6 @@
 /* source_copy: everything before the freeze. The container runs all the time. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "move/check.h"
+#include "move/held.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
 
@@ -17,6 +19,7 @@ enum {
 	PREPARE_TIMEOUT_MS = 30000,
 	FILL_TIMEOUT_MS = 120000,
 	FIXED_US = 40000,
+	CLAIM_ASK_MS = 100,
 	NICE_WHILE_RUNNING = 5
 };
 
@@ -55,6 +58,8 @@ static int ask_to_prepare(struct gw_source *s, struct gw_err *e)
 	yyjson_mut_obj_add_str(m.doc, m.root, "config_json", c->config_json);
 	yyjson_mut_obj_add_str(m.doc, m.root, "descriptors_json", c->descriptors_json);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "memory_bytes", memory_of(c));
+	if (s->o.claim[0])
+		yyjson_mut_obj_add_str(m.doc, m.root, "claim", s->o.claim);
 	yyjson_mut_val *pod = yyjson_mut_obj(m.doc);
 	gw_pod_to_json(&s->pod, m.doc, pod);
 	yyjson_mut_obj_add_val(m.doc, m.root, "pod", pod);
@@ -125,7 +130,7 @@ int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e
 	pthread_mutex_lock(&s->lock);
 	s->ctl = ctl;
 	pthread_mutex_unlock(&s->lock);
-	rc = gw_check_both(s->d, s->ctl, s->container, memory_of(s->container), out, e);
+	rc = gw_check_both(s->d, s->ctl, s->container, memory_of(s->container), s->o.claim[0], out, e);
 	return rc < 0 ? gw_wrap(e, "check") : 0;
 }
 
@@ -344,6 +349,34 @@ static int start_tracking(struct gw_source *s, struct gw_err *e)
 	return 0;
 }
 
+/* The destination's container runtime creates the container: has it come so
+ * far? Until then rounds go on, at leisure. */
+static int wait_claim(struct gw_source *s, struct gw_err *e)
+{
+	gw_progress_phase(s->progress, "Waiting");
+	if (s->o.same_name) {
+		int rc = gw_held_begin(s->d, s->mig, s->container->id, e);
+		if (rc < 0)
+			return rc;
+	}
+	for (;;) {
+		gw_auto(jdoc) yyjson_doc *doc = NULL;
+		uint64_t dirty;
+		int rc = gw_msg_send_type(s->ctl, "claims?", e);
+		if (rc == 0)
+			rc = gw_msg_expect(s->ctl, "claims", PREPARE_TIMEOUT_MS, &doc, e);
+		if (rc < 0 || gw_json_bool(yyjson_doc_get_root(doc), "here", false))
+			return s->cancelled ? still_wanted(s, e) : rc;
+		struct pollfd p = {.fd = s->cancel_fd, .events = POLLIN};
+		(void)poll(&p, 1, CLAIM_ASK_MS);
+		rc = still_wanted(s, e);
+		if (rc == 0)
+			rc = gw_source_round(s, false, &dirty, e);
+		if (rc < 0)
+			return s->cancelled ? still_wanted(s, e) : rc;
+	}
+}
+
 int gw_source_precopy(struct gw_source *s, struct gw_err *e)
 {
 	int rc = start_tracking(s, e);
@@ -370,7 +403,7 @@ int gw_source_precopy(struct gw_source *s, struct gw_err *e)
 			gw_progress_done(s->progress);
 		}
 		if (step == GW_FREEZE)
-			return 0;
+			return s->o.claim[0] ? wait_claim(s, e) : 0;
 		if (step == GW_NOT_CONVERGING)
 			return not_converging(s, e);
 		if (step == GW_THROTTLE && (rc = slow_down(s, e)) < 0)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -18,6 +19,8 @@
 #include "base/scope.h"
 #include "ckpt/criu.h"
 #include "ckpt/freezer.h"
+#include "cni/ipam.h"
+#include "move/held.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
 #include "net/unread.h"
@@ -73,12 +76,34 @@ static int start_dump(struct gw_source *s, struct gw_err *e)
 	return gw_dump_start(&o, &s->dump, e);
 }
 
+/* A pod's address goes with it: this host's ranges must not give it out again. */
+static int mark_away(struct gw_source *s, struct gw_err *e)
+{
+	char note[200];
+	int rc = gw_held_begin(s->d, s->mig, s->container->id, e);
+	(void)snprintf(note, sizeof(note), "%s to %s", s->mig, s->peer.name);
+	for (unsigned i = 0; rc == 0 && i < s->pod.naddrs; i++)
+		rc = gw_ipam_away_set(s->d->cfg.cni_dir, &s->pod.addrs[i], note, e);
+	return rc;
+}
+
+static void unmark_away(struct gw_source *s)
+{
+	struct gw_err e;
+	for (unsigned i = 0; i < s->pod.naddrs; i++)
+		if (gw_ipam_away_clear(s->d->cfg.cni_dir, &s->pod.addrs[i], &e) < 0)
+			gw_error("address still marked as away", kv_str("mig", s->mig), kv_str("reason", e.text));
+	gw_held_end(s->d, s->mig);
+}
+
 static int arm(struct gw_source *s, struct gw_err *e)
 {
 	gw_progress_phase(s->progress, "Arming");
 	int rc = gw_msg_send_type(s->ctl, "arm", e);
 	if (rc == 0)
 		rc = start_dump(s, e);
+	if (rc == 0 && s->o.claim[0])
+		rc = mark_away(s, e);
 	if (rc == 0)
 		rc = gw_mover_routed.ready(s->container->id, &s->pod, s->peer.addrs, e);
 	if (rc == 0)
@@ -351,6 +376,8 @@ void gw_source_undo(struct gw_source *s)
 	if (s->hold)
 		gw_hold_release(s->hold);
 	gw_guard_free(gw_take(s->guard));
+	if (s->o.claim[0])
+		unmark_away(s);
 	if (gw_throttle_undo(&s->throttle, &e) < 0)
 		gw_error("cpu quota not put back", kv_str("mig", s->mig), kv_str("reason", e.text));
 	(void)gw_source_step(s, SE_FAIL);
@@ -402,16 +429,25 @@ void gw_source_moved(struct gw_source *s)
 	gw_progress_done(s->progress);
 	if (!s->was_in_doubt)
 		learn_fixed(s);
+	gw_progress_phase(s->progress, "Moved");
 	/* Freeing its memory is work for a core and can wait: clients are
 	 * catching up now, here too when they are on this host. */
 	gw_sleep_us(BURIAL_AFTER_US);
 	gw_tracker_free(gw_take(s->tracker));
+	if (s->o.claim[0] && gw_source_journal(s, &e) < 0)
+		gw_error("journal not written", kv_str("mig", s->mig), kv_str("reason", e.text));
+	if (s->o.claim[0] && gw_held_wait(s->d, s->mig) < 0)
+		for (;;)
+			pause(); /* godwitd ends: the guard keeps it frozen, the next one waits on */
+	if (s->o.claim[0])
+		gw_held_end(s->d, s->mig);
 	if (gw_dump_kill(s->dump, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
-	if (gw_mover_routed.discard(s->container->id, &s->pod, s->container->netns_path, &e) < 0)
+	if (!s->o.claim[0] && gw_mover_routed.discard(s->container->id, &s->pod, s->container->netns_path, &e) < 0)
 		gw_warn("network of the moved container not removed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	gw_guard_free(gw_take(s->guard));
-	delete_container(s);
+	if (!s->o.claim[0])
+		delete_container(s);
 	if (s->was_in_doubt || gw_msg_send_type(s->ctl, "gone", &e) < 0)
 		gw_resolve_gone(s->d, s->mig, s->peer.name);
 }

@@ -1,0 +1,114 @@
+/* godwit-runtime: an OCI runtime in front of runc.
+ *
+ * All commands are runc's own, by exec, at the cost of one small program's
+ * start, except
+ *   create   of a container that a migration fills (annotation
+ *            godwit.dev/migration, not a sandbox): waits for godwitd
+ *            (src/move/claim.h), then becomes `runc restore`
+ *   start    of such a container: it runs already
+ *   kill, delete   of a source that is being moved (src/move/held.h): kept back
+ * A node without godwitd runs ordinary containers as ever. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/gw_err.h"
+#include "base/io.h"
+#include "base/scope.h"
+#include "cmdline.h"
+#include "target.h"
+
+static const char usage[] =
+        "usage: godwit-runtime [runc's global options] COMMAND [ARGS]\n"
+        "\n"
+        "runc, for containers that can move: give it to containerd as BinaryName of a runtime handler\n"
+        "(or of the default one), with pod_annotations = [\"godwit.dev/*\"].\n"
+        "\n"
+        "All commands and options are runc's (runc --help). Those of a container that moves in or out\n"
+        "wait for godwitd at /run/godwit/godwit.sock.\n"
+        "\n"
+        "environment: GODWIT_RUNC   the runc to use   [the first in PATH that is not this program]\n"
+        "             GODWIT_STATE  godwitd's --state [/run/godwit]\n"
+        "exit codes: runc's; 1 with words in --log and on stderr when a move fails\n";
+
+static bool is_self(const char *path)
+{
+	struct stat a, b;
+	return stat(path, &a) == 0 && stat("/proc/self/exe", &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static bool find_runc(char *out, size_t size)
+{
+	const char *given = getenv("GODWIT_RUNC"), *path = getenv("PATH");
+	if (given && *given) {
+		(void)snprintf(out, size, "%s", given);
+		return true;
+	}
+	gw_auto(mem) char *dirs = NULL;
+	if (asprintf(&dirs, "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", path ? path : "") < 0)
+		return false;
+	char *save = NULL;
+	for (char *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		(void)snprintf(out, size, "%s/runc", d);
+		if (access(out, X_OK) == 0 && !is_self(out))
+			return true;
+	}
+	return false;
+}
+
+static bool marked(const char *kind, const char *id)
+{
+	char path[PATH_MAX];
+	return state_path(path, sizeof(path), kind, id) && access(path, F_OK) == 0;
+}
+
+static void unmark(const char *kind, const char *id)
+{
+	char path[PATH_MAX];
+	if (state_path(path, sizeof(path), kind, id))
+		(void)unlink(path);
+}
+
+static int become(const char *runc, char **argv)
+{
+	argv[0] = (char *)(uintptr_t)runc;
+	(void)execv(runc, argv);
+	(void)fprintf(stderr, "godwit-runtime: cannot run %s: %s\n", runc, strerror(errno));
+	return 127;
+}
+
+int main(int argc, char **argv)
+{
+	struct cmdline c;
+	char runc[PATH_MAX];
+	cmdline_parse(argc, argv, &c);
+	if (c.command && !strcmp(c.command, "start") && marked("restored", c.id)) {
+		unmark("restored", c.id);
+		return 0;
+	}
+	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
+	if (ends && marked("held", c.id))
+		return 0;
+	if (ends)
+		unmark("restored", c.id);
+	if (argc == 1 || (!c.command && argc == 2 && !strcmp(argv[1], "--help")))
+		return fputs(usage, stdout) < 0;
+	if (!find_runc(runc, sizeof(runc))) {
+		(void)fprintf(stderr,
+		              "godwit-runtime: there is no runc in PATH: install runc, or name it in GODWIT_RUNC\n");
+		return 127;
+	}
+	if (c.command && !strcmp(c.command, "create")) {
+		struct gw_err e = {.class = GW_OK};
+		/* Comes back only to make an ordinary container, or with an error. */
+		int rc = target_create(&c, runc, &e);
+		if (rc < 0)
+			return cmdline_complain(&c, &e);
+	}
+	return become(runc, argv);
+}

@@ -1,0 +1,192 @@
+#include "target.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/json.h"
+#include "base/scope.h"
+
+enum { CONFIG_MAX = 8 << 20, ANSWER_MAX = 16384, FREEZE_NICE = -10, ARGS_MAX = 64 };
+
+static const char *state_dir(void)
+{
+	const char *s = getenv("GODWIT_STATE");
+	return s && *s ? s : "/run/godwit";
+}
+
+bool state_path(char *out, size_t size, const char *kind, const char *id)
+{
+	if (!*id || *id == '.' || strchr(id, '/'))
+		return false;
+	int n = snprintf(out, size, "%s/%s/%s", state_dir(), kind, id);
+	return n > 0 && (size_t)n < size;
+}
+
+static int ask(yyjson_mut_doc *req, yyjson_doc **out, struct gw_err *e)
+{
+	char path[PATH_MAX], line[ANSWER_MAX];
+	gw_auto(fd) int fd = -1;
+	gw_path(path, sizeof(path), "%s/godwit.sock", state_dir());
+	int rc = gw_unix_connect(path, &fd, e);
+	if (rc < 0)
+		return gw_wrap(e, "this container is the target of a migration, and godwitd cannot be reached");
+	size_t len, n = 0;
+	gw_auto(mem) char *text = gw_json_text(req, &len);
+	rc = gw_write_full(fd, text, len);
+	if (rc == 0)
+		rc = gw_write_full(fd, "\n", 1);
+	if (rc < 0)
+		return gw_fail(e, GW_SYS, -rc, "ask godwitd");
+	while (n < sizeof(line)) {
+		ssize_t k = read(fd, line + n, 1);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return gw_fail(e, GW_PEER, ECONNRESET, "godwitd ended before it had answered");
+		if (line[n] == '\n')
+			return gw_json_parse(line, n, "godwitd's answer", out, e);
+		n++;
+	}
+	return gw_fail(e, GW_PEER, EMSGSIZE, "godwitd's answer is too long");
+}
+
+static int claim(const struct cmdline *c, yyjson_val *annotations, const char *bundle, yyjson_doc **out,
+                 struct gw_err *e)
+{
+	gw_auto(jmut) yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *o = yyjson_mut_obj(doc);
+	yyjson_mut_doc_set_root(doc, o);
+	yyjson_mut_obj_add_str(doc, o, "cmd", "claim");
+	yyjson_mut_obj_add_strcpy(doc, o, "mig", gw_json_str(annotations, "godwit.dev/migration", ""));
+	yyjson_mut_obj_add_strcpy(doc, o, "name", gw_json_str(annotations, "io.kubernetes.cri.container-name", c->id));
+	yyjson_mut_obj_add_strcpy(doc, o, "sandbox", gw_json_str(annotations, "io.kubernetes.cri.sandbox-id", c->id));
+	yyjson_mut_obj_add_str(doc, o, "id", c->id);
+	yyjson_mut_obj_add_str(doc, o, "root", c->root);
+	yyjson_mut_obj_add_str(doc, o, "bundle", bundle);
+	int rc = ask(doc, out, e);
+	if (rc < 0)
+		return rc;
+	yyjson_val *err = yyjson_obj_get(yyjson_doc_get_root(*out), "error");
+	if (err)
+		return gw_fail_code(e, GW_RETRY, gw_json_str(err, "code", ""), "%s",
+		                    gw_json_str(err, "text", "godwitd refuses, without a reason"));
+	return 0;
+}
+
+/* runc hands CRIU the file that this annotation names. */
+static int point_criu(const char *config_path, yyjson_doc *in, const char *criu_conf, struct gw_err *e)
+{
+	gw_auto(jmut) yyjson_mut_doc *doc = yyjson_doc_mut_copy(in, NULL);
+	yyjson_mut_val *a = yyjson_mut_obj_get(yyjson_mut_doc_get_root(doc), "annotations");
+	yyjson_mut_obj_remove_key(a, "org.criu.config");
+	yyjson_mut_obj_add_str(doc, a, "org.criu.config", criu_conf);
+	size_t len;
+	gw_auto(mem) char *text = gw_json_text(doc, &len);
+	return gw_write_file(config_path, text, len, e);
+}
+
+static int set_env(yyjson_val *go, struct gw_err *e)
+{
+	const struct {
+		const char *name, *value;
+	} env[] = {{"LD_PRELOAD", gw_json_str(go, "preload", "")},
+	           {"GODWIT_CRIU_HOME", gw_json_str(go, "home", "")},
+	           {"GODWIT_CRIU_COMMIT", gw_json_str(go, "commit", "")},
+	           {"GODWIT_CRIU_MODE", "restore"}};
+	for (size_t i = 0; i < gw_countof(env); i++)
+		if (!env[i].value[0] || setenv(env[i].name, env[i].value, 1) < 0)
+			return gw_fail(e, GW_PEER, EPROTO, "godwitd's answer lacks something for %s", env[i].name);
+	return 0;
+}
+
+/* Global options as they were, then restore's own. */
+static int become_restore(const struct cmdline *c, const char *runc, yyjson_val *go, const char *bundle,
+                          const char *pid_file, struct gw_err *e)
+{
+	const char *argv[ARGS_MAX] = {runc};
+	int n = 1;
+	const char *const own[] = {"restore",
+	                           "--detach",
+	                           "--lazy-pages",
+	                           "--tcp-established",
+	                           "--file-locks",
+	                           "--manage-cgroups-mode",
+	                           "ignore",
+	                           "--bundle",
+	                           bundle,
+	                           "--image-path",
+	                           gw_json_str(go, "images", ""),
+	                           "--work-path",
+	                           gw_json_str(go, "work", ""),
+	                           pid_file ? "--pid-file" : c->id,
+	                           pid_file,
+	                           c->id};
+	if (c->at_command + (int)gw_countof(own) >= ARGS_MAX)
+		return gw_fail(e, GW_INPUT, E2BIG, "too many global options");
+	for (int i = 1; i < c->at_command; i++)
+		argv[n++] = c->argv[i];
+	for (size_t i = 0; i < gw_countof(own) && (i == 0 || own[i - 1] != c->id); i++)
+		argv[n++] = own[i];
+	argv[n] = NULL;
+	if (chdir(gw_json_str(go, "work", "/")) < 0)
+		return gw_fail(e, GW_SYS, errno, "enter %s", gw_json_str(go, "work", ""));
+	(void)setpriority(PRIO_PROCESS, 0, FREEZE_NICE);
+	(void)execv(runc, (char **)(uintptr_t)argv);
+	return gw_fail(e, GW_SYS, errno, "run %s", runc);
+}
+
+static int mark_restored(const char *id, struct gw_err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	gw_path(dir, sizeof(dir), "%s/restored", state_dir());
+	int rc = gw_mkdirs(dir, e);
+	if (rc < 0)
+		return rc;
+	if (!state_path(path, sizeof(path), "restored", id))
+		return gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", id);
+	return gw_write_file(path, "", 0, e);
+}
+
+int target_create(const struct cmdline *c, const char *runc, struct gw_err *e)
+{
+	char bundle[PATH_MAX], path[PATH_MAX + 16], pid_file[PATH_MAX * 2] = "", here[PATH_MAX];
+	gw_auto(mem) char *text = NULL;
+	gw_auto(jdoc) yyjson_doc *config = NULL;
+	gw_auto(jdoc) yyjson_doc *answer = NULL;
+	size_t len;
+	struct gw_err ignored;
+	if (!realpath(c->bundle, bundle))
+		return 0; /* runc says it better */
+	gw_path(path, sizeof(path), "%s/config.json", bundle);
+	if (gw_read_file(path, CONFIG_MAX, &text, &len, &ignored) < 0 || !strstr(text, "\"godwit.dev/migration\"") ||
+	    gw_json_parse(text, len, path, &config, &ignored) < 0)
+		return 0;
+	yyjson_val *annotations = yyjson_obj_get(yyjson_doc_get_root(config), "annotations");
+	if (!gw_json_str(annotations, "godwit.dev/migration", "")[0] ||
+	    !strcmp(gw_json_str(annotations, "io.kubernetes.cri.container-type", ""), "sandbox"))
+		return 0;
+	int rc = claim(c, annotations, bundle, &answer, e);
+	if (rc < 0)
+		return rc;
+	yyjson_val *go = yyjson_doc_get_root(answer);
+	if (!strcmp(gw_json_str(go, "go", ""), "create"))
+		return 0;
+	if (c->pid_file && c->pid_file[0] != '/' && getcwd(here, sizeof(here)))
+		gw_path(pid_file, sizeof(pid_file), "%s/%s", here, c->pid_file);
+	else if (c->pid_file)
+		gw_path(pid_file, sizeof(pid_file), "%s", c->pid_file);
+	rc = point_criu(path, config, gw_json_str(go, "criu_conf", ""), e);
+	if (rc == 0)
+		rc = set_env(go, e);
+	if (rc == 0)
+		rc = mark_restored(c->id, e);
+	if (rc == 0)
+		rc = become_restore(c, runc, go, bundle, pid_file[0] ? pid_file : NULL, e);
+	return rc;
+}

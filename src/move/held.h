@@ -1,0 +1,24 @@
+#pragma once
+#include "base/gw_err.h"
+
+/* held: source containers that their container runtime must leave alone.
+ *
+ * A pod's container is not ours to delete: kubelet does that when the pod's
+ * object goes. Between the freeze (for a pod whose name stays: between the
+ * deletion of its object) and the release, kubelet may ask its runtime to kill
+ * or delete it, because a probe failed or the object is gone. godwit-runtime
+ * looks for STATE/held/CONTAINER and then answers that all is well.
+ *
+ * After the commit the dead copy stays frozen and sealed until the release: if
+ * its processes ended while the pod's object is there, kubelet would start the
+ * container anew, a second copy. Release: its object is gone or going.
+ *
+ * Records are the daemon's, under its lock. Any thread. */
+struct gw_daemon;
+
+int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, struct gw_err *e);
+void gw_held_end(struct gw_daemon *d, const char *mig); /* the runtime has its way again; none is fine */
+/* "NoSuchMigration" when nothing is held for it. May be repeated. */
+int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e);
+/* Until it is released. -ECANCELED: godwitd ends, and must not touch the copy. */
+int gw_held_wait(struct gw_daemon *d, const char *mig);
