@@ -15,6 +15,7 @@ static const struct {
         {"check", verb_check, "can it move there? reasons and ways out, nothing is frozen"},
         {"status", verb_status, "migrations of this host, running and past"},
         {"cancel", verb_cancel, "stop a migration before its commit"},
+        {"release", verb_release, "end what stayed of a pod's container that has moved"},
         {"resolve", verb_resolve, "decide one that is in doubt, the other host being dead"},
 };
 

@@ -24,6 +24,10 @@ static const char usage[] =
         "  --timeout S          give up when not ready to freeze within S seconds     [none]\n"
         "  --zstd               compress memory on its way\n"
         "  --track uffd|soft-dirty   how writes are seen                              [what the kernel has]\n"
+        "  --claim NAME         a pod's container of that name: the other host's containerd makes the target,\n"
+        "                       and what stays here stays frozen until: godwit release\n"
+        "  --same-name          with --claim: its pod is deleted before the freeze\n"
+        "  --id ID              the migration's id: hex digits and dashes                [a new one]\n"
         "  -o text|json|jsonl   json: the result; jsonl: every step on the way\n"
         "\n"
         "exit codes: 0 moved, 1 failed (it runs on here), 2 bad usage, 4 no godwitd\n";
@@ -183,6 +187,7 @@ int verb_migrate(int argc, char **argv)
 	        {"to", 1, NULL, 't'},       {"freeze", 1, NULL, 'f'},    {"max-freeze", 1, NULL, 'm'},
 	        {"throttle", 0, NULL, 'T'}, {"bandwidth", 1, NULL, 'b'}, {"rounds", 1, NULL, 'r'},
 	        {"timeout", 1, NULL, 's'},  {"zstd", 0, NULL, 'z'},      {"track", 1, NULL, 'k'},
+	        {"claim", 1, NULL, 'c'},    {"id", 1, NULL, 'i'},        {"same-name", 0, NULL, 'n'},
 	        {"output", 1, NULL, 'o'},   {"help", 0, NULL, 'h'},      {0}};
 	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
 	yyjson_mut_val *o = yyjson_mut_obj(doc);
@@ -220,6 +225,9 @@ int verb_migrate(int argc, char **argv)
 				(void)fprintf(stderr, "godwit: --track is uffd or soft-dirty\n");
 			option(doc, o, "backend", yyjson_mut_str(doc, optarg));
 			break;
+		case 'c': option(doc, o, "claim", yyjson_mut_str(doc, optarg)); break;
+		case 'i': option(doc, o, "mig", yyjson_mut_str(doc, optarg)); break;
+		case 'n': option(doc, o, "same_name", yyjson_mut_bool(doc, true)); break;
 		case 'o': ok = parse_output(optarg, &out); break;
 		case 'h': return yyjson_mut_doc_free(doc), fputs(usage, stdout), GODWIT_OK;
 		default: ok = false;

@@ -1,4 +1,4 @@
-/* others: check, status, cancel, resolve. */
+/* others: check, status, cancel, release, resolve. */
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -181,6 +181,35 @@ int verb_cancel(int argc, char **argv)
 		return fprintf(stderr, "godwit: name one migration or container (see godwit status)\n"), GODWIT_USAGE;
 	yyjson_mut_val *req;
 	yyjson_mut_doc *doc = request("cancel", &req);
+	yyjson_mut_obj_add_str(doc, req, "id", argv[optind]);
+	gw_auto(jdoc) yyjson_doc *d;
+	int rc = ask_once(doc, o, &d);
+	if (d && o != OUT_TEXT)
+		print_json(yyjson_doc_get_root(d));
+	return rc;
+}
+
+static const char release_usage[] =
+        "usage: godwit release MIGRATION\n"
+        "\n"
+        "A pod's container that was moved away stays here, frozen and without network, until its pod\n"
+        "is gone: ended earlier, kubelet would start it anew. This ends it. godwitd --kube does so by "
+        "itself.\n";
+
+int verb_release(int argc, char **argv)
+{
+	enum output o = OUT_TEXT;
+	for (int c; (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
+		if (c == 'o' && parse_output(optarg, &o))
+			continue;
+		if (c == 'h')
+			return fputs(release_usage, stdout), GODWIT_OK;
+		return GODWIT_USAGE;
+	}
+	if (optind + 1 != argc)
+		return fprintf(stderr, "godwit: name one migration (see godwit release --help)\n"), GODWIT_USAGE;
+	yyjson_mut_val *req;
+	yyjson_mut_doc *doc = request("release", &req);
 	yyjson_mut_obj_add_str(doc, req, "id", argv[optind]);
 	gw_auto(jdoc) yyjson_doc *d;
 	int rc = ask_once(doc, o, &d);

@@ -12,6 +12,7 @@ int verb_migrate(int argc, char **argv);
 int verb_check(int argc, char **argv);
 int verb_status(int argc, char **argv);
 int verb_cancel(int argc, char **argv);
+int verb_release(int argc, char **argv);
 int verb_resolve(int argc, char **argv);
 
 /* client.c: the daemon's local socket. */

@@ -79,6 +79,8 @@ static void look_bind(struct gw_look *l, yyjson_val *m)
 {
 	const char *dest = gw_json_str(m, "destination", ""), *source = gw_json_str(m, "source", "");
 	bool ro = has_option(m, "ro");
+	if (gw_look_is_pods(l) && gw_look_pod_bind(l, dest, source))
+		return;
 	struct statfs fs;
 	struct stat st;
 	if (stat(source, &st) < 0 || statfs(source, &fs) < 0 || gw_look_listed(l, dest, source))
@@ -130,7 +132,11 @@ int gw_look_config(struct gw_look *l, struct gw_err *e)
 	if (l->c->has_terminal)
 		gw_reasons_add(l->out, "Terminal", "container %s was made with a terminal", l->c->id);
 	look_namespaces(l, yyjson_obj_get(yyjson_obj_get(o, "linux"), "namespaces"));
-	if (!gw_json_bool(yyjson_obj_get(o, "root"), "readonly", false) && !gw_look_listed(l, "/", NULL))
+	if (gw_json_bool(yyjson_obj_get(o, "root"), "readonly", false) || gw_look_listed(l, "/", NULL))
+		;
+	else if (gw_look_is_pods(l))
+		gw_look_pod_layer(l);
+	else
 		gw_reasons_add(l->out, "WritableLayer", "the root file system of container %s is writable", l->c->id);
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(o, "mounts"));
 	for (yyjson_val *m; (m = yyjson_arr_iter_next(&it));)

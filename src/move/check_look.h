@@ -110,6 +110,11 @@ void gw_look_file(struct gw_look *l, const struct gw_look_file *f);
 /* Character and block devices other than those every container has. true: reported. */
 bool gw_look_device(struct gw_look *l, const struct gw_look_file *f);
 
+/* check_pod.c: is it a container of a pod? Then what was written to its root,
+ * and a bind mount (true: it is kubelet's or containerd's, and judged). */
+bool gw_look_is_pods(const struct gw_look *l);
+void gw_look_pod_layer(struct gw_look *l);
+bool gw_look_pod_bind(struct gw_look *l, const char *dest, const char *source);
 /* Does the annotation live.godwit.dev/shared-paths name this mount? An entry
  * is a mount's destination, or a directory of the host that has its source. */
 bool gw_look_listed(const struct gw_look *l, const char *dest, const char *source);

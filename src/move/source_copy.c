@@ -118,6 +118,12 @@ static int load(struct gw_source *s, struct gw_err *e)
 	return gw_pod_inspect(s->container->netns_path, &s->pod, e);
 }
 
+/* The check of a pod's container is about a move by claim, whoever asks. */
+static bool is_pods(const struct gw_container *c)
+{
+	return strstr(c->config_json, "\"io.kubernetes.cri.container-type\"") != NULL;
+}
+
 int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e)
 {
 	int rc = load(s, e);
@@ -130,7 +136,8 @@ int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e
 	pthread_mutex_lock(&s->lock);
 	s->ctl = ctl;
 	pthread_mutex_unlock(&s->lock);
-	rc = gw_check_both(s->d, s->ctl, s->container, memory_of(s->container), s->o.claim[0], out, e);
+	rc = gw_check_both(s->d, s->ctl, s->container, memory_of(s->container), s->o.claim[0] || is_pods(s->container),
+	                   out, e);
 	return rc < 0 ? gw_wrap(e, "check") : 0;
 }
 
