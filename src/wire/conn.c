@@ -161,6 +161,7 @@ void gw_conn_free(struct gw_conn *c)
 	SSL_free(c->ssl);
 	ERR_clear_error();
 	(void)close(c->io.fd);
+	free(c->io.out);
 	if (c->wake_fd >= 0)
 		(void)close(c->wake_fd);
 	(void)pthread_mutex_destroy(&c->ssl_lock);
@@ -228,11 +229,34 @@ static int wait_step(struct gw_conn *c, struct step s, bool is_writer, uint64_t 
 
 /* ---- writing ---- */
 
+/* Everything that OpenSSL has written on its way. */
+static int flush(struct gw_conn *c, struct gw_err *e)
+{
+	for (;;) {
+		(void)pthread_mutex_lock(&c->ssl_lock);
+		errno = 0;
+		c->io.more = false;
+		bool all = gw_tls_flush(&c->io);
+		struct step s = {.ssl_error = errno == EAGAIN ? SSL_ERROR_WANT_WRITE : SSL_ERROR_SYSCALL, .sys = errno};
+		(void)pthread_mutex_unlock(&c->ssl_lock);
+		if (all)
+			return 0;
+		if (s.ssl_error != SSL_ERROR_WANT_WRITE)
+			return fail_io(c, s, e, "send to");
+		int rc = wait_step(c, s, true, UINT64_MAX);
+		if (rc < 0)
+			return fail_wait(c, rc, e, "send to");
+	}
+}
+
 /* A KeyUpdate is sent by OpenSSL's handshake code, and while that cannot
  * write, SSL_read does not read either: with both directions full, both ends
  * would wait for ever. So it is begun only when there is room for it. */
 static int change_key(struct gw_conn *c, struct gw_err *e)
 {
+	int flushed = flush(c, e);
+	if (flushed < 0)
+		return flushed;
 	for (bool asked = false;;) {
 		int rc = gw_wait_fd(c->io.fd, POLLOUT, c->wake_fd, UINT64_MAX);
 		if (rc < 0)
@@ -270,7 +294,7 @@ static int send_record(struct gw_conn *c, const uint8_t *p, size_t n, bool more,
 		(void)pthread_mutex_unlock(&c->ssl_lock);
 		if (s.ssl_error == SSL_ERROR_NONE) {
 			c->under_key_bytes += n;
-			return 0;
+			return more ? 0 : flush(c, e);
 		}
 		if (s.ssl_error != SSL_ERROR_WANT_READ && s.ssl_error != SSL_ERROR_WANT_WRITE)
 			return fail_io(c, s, e, "send to");

@@ -15,21 +15,60 @@
  * and cannot say that more records follow. */
 static BIO_METHOD *io_method;
 
-static int io_write(BIO *b, const char *data, size_t len, size_t *out_written)
+static ssize_t send_some(struct gw_tls_io *io, const void *data, size_t len)
 {
-	struct gw_tls_io *io = BIO_get_data(b);
-	BIO_clear_retry_flags(b);
 	ssize_t n;
 	do
 		n = send(io->fd, data, len, MSG_NOSIGNAL | (io->more ? MSG_MORE : 0));
 	while (n < 0 && errno == EINTR);
+	if (n > 0)
+		atomic_fetch_add_explicit(&io->sent_bytes, (uint64_t)n, memory_order_relaxed);
+	return n;
+}
+
+bool gw_tls_flush(struct gw_tls_io *io)
+{
+	while (io->out_from < io->out_to) {
+		ssize_t n = send_some(io, io->out + io->out_from, io->out_to - io->out_from);
+		if (n < 0)
+			return false;
+		io->out_from += (size_t)n;
+	}
+	io->out_from = io->out_to = 0;
+	return true;
+}
+
+/* Only what fits is kept back: then the order is right, and a socket that is
+ * full is full for OpenSSL too. */
+static bool keep_back(struct gw_tls_io *io, const char *data, size_t len)
+{
+	if (!io->out)
+		io->out = malloc(GW_TLS_WRITE_BEHIND);
+	if (!io->out || len > GW_TLS_WRITE_BEHIND - io->out_to)
+		return false;
+	memcpy(io->out + io->out_to, data, len);
+	io->out_to += len;
+	return true;
+}
+
+static int io_write(BIO *b, const char *data, size_t len, size_t *out_written)
+{
+	struct gw_tls_io *io = BIO_get_data(b);
+	BIO_clear_retry_flags(b);
+	*out_written = len;
+	if ((io->more || io->out_to) && keep_back(io, data, len))
+		return 1;
+	ssize_t n = gw_tls_flush(io) ? 0 : -1;
+	if (n == 0 && io->more && keep_back(io, data, len))
+		return 1;
+	if (n == 0)
+		n = send_some(io, data, len);
 	if (n < 0) {
 		if (errno == EAGAIN)
 			BIO_set_retry_write(b);
 		return 0;
 	}
 	*out_written = (size_t)n;
-	atomic_fetch_add_explicit(&io->sent_bytes, (uint64_t)n, memory_order_relaxed);
 	return 1;
 }
 

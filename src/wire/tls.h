@@ -8,19 +8,25 @@
 /* tls: what conn.c needs of OpenSSL, and only that. Private to src/wire.
  *
  * gw_tls is read-only once made: any number of threads. A gw_tls_io belongs
- * to one connection and must outlive its SSL object; `more` is set by the
- * writer under the connection's SSL lock. */
+ * to one connection and must outlive its SSL object; all of it belongs to the
+ * connection's SSL lock. A send(2) a record would be 65,536 a GiB, and wake
+ * the receiver as often. */
 struct gw_tls {
 	SSL_CTX *ctx;
 };
 
-enum { GW_TLS_RECORD = 16384, GW_TLS_NAME_MAX = 256, GW_TLS_READ_AHEAD = 64 * 1024 };
+enum { GW_TLS_RECORD = 16384, GW_TLS_NAME_MAX = 256, GW_TLS_READ_AHEAD = 64 * 1024, GW_TLS_WRITE_BEHIND = 128 * 1024 };
 
 struct gw_tls_io {
 	int fd;
-	bool more; /* another record of the same frame follows: let the kernel fill its segments */
+	bool more;    /* another record of the same frame follows: this one may wait for it */
+	uint8_t *out; /* records that wait, [out_from, out_to) of GW_TLS_WRITE_BEHIND bytes; NULL: none yet */
+	size_t out_from, out_to;
 	_Atomic uint64_t sent_bytes;
 };
+
+/* Send what waits. false: the socket takes no more now, or has failed (errno). */
+bool gw_tls_flush(struct gw_tls_io *io);
 
 /* An SSL object over io->fd. want_name NULL: accept, any name the CA signed.
  * NULL: no memory. The caller frees it with SSL_free. */

@@ -41,7 +41,10 @@ static struct {
 } opt = {.bytes = 1024u << 20, .rounds = 5, .conns = 4};
 
 /* Written by the receiver: processor time before the clock starts. */
-static double *cpu_before;
+struct cpu {
+	double user, sys;
+};
+static struct cpu *cpu_before;
 
 [[noreturn]] static void die(const char *what)
 {
@@ -72,30 +75,37 @@ static int dial_plain(uint16_t port)
 	return fd;
 }
 
-static double cpu_of(const struct rusage *r)
+static struct cpu cpu_of(const struct rusage *r)
 {
-	return (double)(r->ru_utime.tv_sec + r->ru_stime.tv_sec) +
-	       (double)(r->ru_utime.tv_usec + r->ru_stime.tv_usec) / 1e6;
+	return (struct cpu){(double)r->ru_utime.tv_sec + (double)r->ru_utime.tv_usec / 1e6,
+	                    (double)r->ru_stime.tv_sec + (double)r->ru_stime.tv_usec / 1e6};
 }
 
-static double cpu_self(void)
+static struct cpu since(struct cpu now, struct cpu then)
+{
+	return (struct cpu){now.user - then.user, now.sys - then.sys};
+}
+
+static struct cpu cpu_self(void)
 {
 	struct rusage r;
 	(void)getrusage(RUSAGE_SELF, &r);
 	return cpu_of(&r);
 }
 
-static double reap(pid_t pid)
+static struct cpu reap(pid_t pid)
 {
 	int status;
 	struct rusage r;
 	if (wait4(pid, &status, 0, &r) < 0 || status != 0)
 		die("receiver");
-	return cpu_of(&r) - *cpu_before;
+	return since(cpu_of(&r), *cpu_before);
 }
 
 struct result {
-	double mib_s, cpu_send_s, cpu_recv_s, wire_ratio;
+	double mib_s;
+	struct cpu send, recv;
+	double wire_ratio;
 };
 
 /* ---- the plain copy ---- */
@@ -136,7 +146,7 @@ static struct result run_plain(const uint8_t *mem)
 	char k;
 	if (read(fd, &k, 1) != 1)
 		die("send");
-	double cpu = cpu_self();
+	struct cpu cpu = cpu_self();
 	uint64_t start = gw_now_us();
 	for (size_t at = 0; at < opt.bytes; at += CHUNK)
 		if (gw_write_full(fd, mem + at, CHUNK) < 0)
@@ -144,7 +154,7 @@ static struct result run_plain(const uint8_t *mem)
 	if (read(fd, &k, 1) != 1)
 		die("send");
 	uint64_t us = gw_now_us() - start;
-	cpu = cpu_self() - cpu;
+	cpu = since(cpu_self(), cpu);
 	(void)close(fd);
 	(void)close(listen_fd);
 	return (struct result){(double)opt.bytes / 1048576 / ((double)us / 1e6), cpu, reap(child), 1};
@@ -223,7 +233,7 @@ static struct result run_ours(struct gw_tls *tls, pid_t victim, const uint8_t *m
 			die(e.text);
 	struct gw_sender *s;
 	struct gw_send_stats st;
-	double cpu = cpu_self();
+	struct cpu cpu = cpu_self();
 	uint64_t start = gw_now_us();
 	if (gw_sender_new(c, conns, &(struct gw_sender_opts){.zstd = opt.zstd}, &s, &e) < 0)
 		die(e.text);
@@ -231,7 +241,7 @@ static struct result run_ours(struct gw_tls *tls, pid_t victim, const uint8_t *m
 	if (gw_sender_barrier(s, &st, &e) < 0)
 		die(e.text);
 	uint64_t us = gw_now_us() - start;
-	cpu = cpu_self() - cpu;
+	cpu = since(cpu_self(), cpu);
 	gw_sender_free(s);
 	for (unsigned i = 0; i < conns; i++)
 		gw_conn_free(c[i]);
@@ -262,8 +272,8 @@ static void print_row(const char *name, struct result *r, unsigned n, double bas
 {
 	qsort(r, n, sizeof(*r), by_rate);
 	const struct result *m = &r[n / 2];
-	printf("%-12s %8.0f %8.0f %8.0f   %5.2f   %7.3f %7.3f   %5.2f\n", name, r[0].mib_s, m->mib_s, r[n - 1].mib_s,
-	       m->mib_s / base, m->cpu_send_s, m->cpu_recv_s, m->wire_ratio);
+	printf("%-12s %8.0f %8.0f %8.0f   %5.2f   %5.3f %5.3f   %5.3f %5.3f   %5.2f\n", name, r[0].mib_s, m->mib_s,
+	       r[n - 1].mib_s, m->mib_s / base, m->send.user, m->send.sys, m->recv.user, m->recv.sys, m->wire_ratio);
 }
 
 static void read_options(int argc, char **argv)
@@ -326,8 +336,8 @@ int main(int argc, char **argv)
 	(void)kill(victim, SIGKILL);
 	(void)waitpid(victim, NULL, 0);
 	gw_tls_free(tls);
-	printf("%-12s %8s %8s %8s   %5s   %7s %7s   %5s\n", "MiB/s", "min", "median", "max", "ratio", "cpu snd",
-	       "cpu rcv", "wire");
+	printf("%-12s %8s %8s %8s   %5s   %11s   %11s   %5s\n", "MiB/s", "min", "median", "max", "ratio", "sender u, s",
+	       "receiv. u, s", "wire");
 	double base = median(plain, opt.rounds);
 	print_row("plain TCP", plain, opt.rounds, base);
 	for (unsigned c = 0; c < opt.conns; c++) {
