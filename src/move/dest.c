@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "base/trim.h"
+#include "cni/ipam.h"
 #include "cni/record.h"
 #include "move/dest_priv.h"
 #include "move/msg.h"
@@ -260,14 +261,25 @@ static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
 	return gw_store_add(s->store, &sp, e);
 }
 
+/* A pod that came home: its address is no longer away. */
+static void put_on_record(struct gw_dest *s)
+{
+	struct gw_err e;
+	if (gw_record_arrived(s->d->cfg.cni_dir, s->claim.sandbox, &e) < 0)
+		gw_error("the arrived pod's network is not on record", kv_str("mig", s->mig), kv_str("reason", e.text));
+	for (unsigned i = 0; i < s->pod.naddrs; i++)
+		if (gw_ipam_away_clear(s->d->cfg.cni_dir, &s->pod.addrs[i], &e) < 0)
+			gw_error("address still marked as away", kv_str("mig", s->mig), kv_str("reason", e.text));
+}
+
 static void settle(struct gw_dest *s)
 {
 	struct gw_err e;
 	if (gw_mover_routed.settle(gw_dest_net_id(s), &s->pod, &e) < 0)
 		gw_error("the arrived container cannot end connections", kv_str("mig", s->mig),
 		         kv_str("reason", e.text));
-	if (s->claim_name[0] && gw_record_arrived(s->d->cfg.cni_dir, s->claim.sandbox, &e) < 0)
-		gw_error("the arrived pod's network is not on record", kv_str("mig", s->mig), kv_str("reason", e.text));
+	if (s->claim_name[0])
+		put_on_record(s);
 }
 
 static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)

@@ -35,6 +35,7 @@ enum {
 	ROUNDS_ARMED = 2,
 	BURIAL_AFTER_US = 300000,
 	UNREAD_MAX_US = 5000,
+	UNREAD_TRIES = 3,
 };
 
 static void step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
@@ -240,6 +241,21 @@ static int send_images(struct gw_source *s, struct gw_err *e)
 	return rc;
 }
 
+/* What the kernel had under way when the hold was shut may come to a socket
+ * whose program is stopped already: then it runs for another moment. */
+static int stop_tasks(struct gw_source *s, struct gw_err *e)
+{
+	for (int i = 0;; i++) {
+		gw_unread_wait(s->container->init_pid, UNREAD_MAX_US);
+		int rc = gw_freezer_freeze(s->container->freezer_dir, FREEZE_TIMEOUT_MS, e);
+		if (rc < 0 || i == UNREAD_TRIES || !gw_unread_datagrams(s->container->init_pid))
+			return rc;
+		rc = gw_freezer_thaw(s->container->freezer_dir, e);
+		if (rc < 0)
+			return rc;
+	}
+}
+
 static int freeze(struct gw_source *s, struct gw_err *e)
 {
 	gw_progress_phase(s->progress, "Freezing");
@@ -250,8 +266,7 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	(void)gw_sender_set_nice(s->sender, GW_FREEZE_NICE);
 	s->frozen_us = gw_now_us();
 	gw_hold_shut(s->hold);
-	gw_unread_wait(s->container->init_pid, UNREAD_MAX_US);
-	rc = gw_freezer_freeze(s->container->freezer_dir, FREEZE_TIMEOUT_MS, e);
+	rc = stop_tasks(s, e);
 	if (rc < 0)
 		return rc;
 	gw_hold_mute(s->hold);

@@ -40,9 +40,15 @@ gw_pki() {
 	done
 }
 gw_programs() { # HOST
+	gw_stop "$1" TERM
 	on "$1" sh -c 'mkdir -p /opt/godwit/bin /opt/godwit/libexec/godwit && rm -f /opt/godwit/bin/godwit-runtime &&
 		cp "$0"/bin/* /opt/godwit/bin/ && cp "$0"/libexec/godwit/godwit-* "$0"/libexec/godwit/*.so /opt/godwit/libexec/godwit/' "$GW"
 }
+gw_stop() { # HOST SIGNAL: ends its godwitd, if there is one
+	on "$1" sh -c 'p=$(cat /run/godwit/pid 2>/dev/null) || exit 0; kill -$0 $p 2>/dev/null || exit 0
+		for i in $(seq 1 200); do kill -0 $p 2>/dev/null || exit 0; sleep 0.05; done; exit 1' "$2"
+}
+gw_up() { on "$1" test -S /run/godwit/godwit.sock; }
 gw_daemon() { # HOST: starts it (again); its log is /var/log/godwitd.log there
 	on "$1" sh -c 'mkdir -p /run/godwit; setsid /opt/godwit/bin/godwitd --name "$0" --runc-root /run/containerd/runc/k8s.io --log-level debug >>/var/log/godwitd.log 2>&1 </dev/null & echo $! >/run/godwit/pid' "$1"
 }
@@ -51,7 +57,8 @@ gw_install() {
 	local n
 	for n in "${NODES[@]}"; do gw_cni "$n" && gw_programs "$n" || return 1; done
 	gw_pki && gw_routes control "${NODES[@]}" || return 1
-	for n in "${NODES[@]}"; do gw_daemon "$n" || return 1; done
+	for n in "${NODES[@]}"; do gw_daemon "$n" && retry 10 gw_up "$n" || return 1; done
 }
+gw() { local h=$1; shift; timeout 90 "$KUBE" exec "$h" /opt/godwit/bin/godwit "$@"; }
 # The runtime's id of a container of a pod.
 cid() { kn get pod "$1" -o "jsonpath={.status.containerStatuses[${2:-0}].containerID}" | sed 's,.*//,,'; }
