@@ -428,6 +428,20 @@ static void learn_fixed(struct gw_source *s)
 	pthread_mutex_unlock(&s->d->lock);
 }
 
+/* The dead copy of a pod's container outlives its pod's object (move/held.h). */
+static void keep_until_released(struct gw_source *s)
+{
+	struct gw_err e;
+	/* For long, perhaps: packets on their way through us would be lost with us. */
+	gw_hold_free(gw_take(s->hold));
+	if (gw_source_journal(s, &e) < 0)
+		gw_error("journal not written", kv_str("mig", s->mig), kv_str("reason", e.text));
+	if (gw_held_wait(s->d, s->mig) < 0)
+		for (;;)
+			pause(); /* godwitd ends: the guard keeps it frozen, the next one waits on */
+	gw_held_end(s->d, s->mig);
+}
+
 void gw_source_moved(struct gw_source *s)
 {
 	struct gw_err e;
@@ -449,13 +463,8 @@ void gw_source_moved(struct gw_source *s)
 	 * catching up now, here too when they are on this host. */
 	gw_sleep_us(BURIAL_AFTER_US);
 	gw_tracker_free(gw_take(s->tracker));
-	if (s->o.claim[0] && gw_source_journal(s, &e) < 0)
-		gw_error("journal not written", kv_str("mig", s->mig), kv_str("reason", e.text));
-	if (s->o.claim[0] && gw_held_wait(s->d, s->mig) < 0)
-		for (;;)
-			pause(); /* godwitd ends: the guard keeps it frozen, the next one waits on */
 	if (s->o.claim[0])
-		gw_held_end(s->d, s->mig);
+		keep_until_released(s);
 	if (gw_dump_kill(s->dump, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	if (!s->o.claim[0] && gw_mover_routed.discard(s->container->id, &s->pod, s->container->netns_path, &e) < 0)

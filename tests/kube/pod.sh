@@ -110,6 +110,7 @@ check "nothing is left on node-b" retry 20 nothing_left node-b
 note "it moves once more"
 check "it moves once more" moved r3 r5 node-a node-b
 note "gw_stop node-a KILL"
+sleep 1
 gw_stop node-a KILL
 check "godwitd of the source is killed, and starts again" gw_daemon node-a
 retry 10 gw_up node-a
