@@ -34,7 +34,7 @@ enum {
 	IMAGE_PIECE = 512 * 1024,
 	ROUNDS_ARMED = 2,
 	BURIAL_AFTER_US = 300000,
-	UNREAD_MAX_US = 5000,
+	UNREAD_MAX_US = 25000, /* a program that is not given the CPU for so long is frozen all the same */
 	UNREAD_TRIES = 3,
 };
 
