@@ -72,6 +72,8 @@ static void plain(void)
 {
 	enum { PAGES = 4096 };
 	char *m = victim_map(PAGES * PAGE, PROT_READ | PROT_WRITE);
+	/* Soft-dirty is one bit for a huge page. */
+	(void)madvise(m, PAGES * PAGE, MADV_NOHUGEPAGE);
 	victim_fill(m, PAGES * PAGE);
 	victim_say("ready");
 	for (;;)
