@@ -149,7 +149,9 @@ int gw_task_parse(const char *text, struct gw_task *out)
 	                    .threads = (uint32_t)field_u64(text, "Threads", 10),
 	                    .tgid = (pid_t)field_u64(text, "Tgid", 10),
 	                    .tracer = (pid_t)field_u64(text, "TracerPid", 10),
-	                    .locked_kb = field_u64(text, "VmLck", 10)};
+	                    .locked_kb = field_u64(text, "VmLck", 10),
+	                    .tables_kb = field_u64(text, "VmPTE", 10),
+	                    .anon_kb = field_u64(text, "RssAnon", 10)};
 	t.ignores_child = field_u64(text, "SigIgn", 16) >> (SIGCHLD - 1) & 1;
 	while (ns && *ns >= '0' && *ns <= '9' && t.nlevels < GW_NSPID_MAX) {
 		char *next;

@@ -29,6 +29,8 @@ struct gw_task {
 	pid_t tgid;
 	pid_t tracer;
 	uint64_t locked_kb; /* VmLck */
+	uint64_t tables_kb; /* VmPTE */
+	uint64_t anon_kb;   /* RssAnon */
 	bool ignores_child; /* SIGCHLD is ignored: its children vanish unseen */
 	unsigned nlevels;   /* pid namespaces from ours inward */
 	pid_t nspid[GW_NSPID_MAX];

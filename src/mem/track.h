@@ -42,8 +42,9 @@ int gw_tracker_new(enum gw_track_backend want, const char *cgroup_dir, pid_t ini
 /* Also shared memory without a path: MAP_SHARED | MAP_ANONYMOUS, memfd, System
  * V (SHMEM spaces; off at first: then CRIU dumps it all). What is CRIU's in
  * any case, decided anew each time: a memfd of which a process has a
- * descriptor (write(2) shows in no page table), an object that more than 128
- * mappings show, huge pages. uffd only: with the soft-dirty backend this does
+ * descriptor (write(2) shows in no page table), an object so large in so many
+ * processes that its marks would need page tables of an eighth of its size
+ * (and 64 MiB), huge pages. uffd only: with the soft-dirty backend this does
  * nothing. An object is reported whole when a process that mapped it has come
  * or gone. The sink reads from space->fd, which is good until
  * gw_tracker_free; a space whose object has another size comes again with the

@@ -35,7 +35,7 @@ struct gw_proc {
 	struct gw_pageset young, old; /* reported lately: see settle() in track.c */
 	uint64_t young_since_ms;
 	/* track_shmem.c */
-	uint64_t child_faults, zombies;
+	uint64_t child_faults, zombies, tables_left;
 	bool asked, lost_child;
 };
 

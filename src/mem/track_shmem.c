@@ -37,12 +37,14 @@
  *                       (`witness`): one that is gone counts as written
  *   write(2)            shows nowhere. It takes a descriptor, so a memfd that
  *                       some process has one of is CRIU's
- * What stays unseen: a memfd received over a socket, written with write(2)
- * and closed again within one round; SA_NOCLDWAIT with a handler; a mapping
- * made and gone within one round through an O_NOATIME descriptor. */
+ * What stays unseen: writes of a process outside of the container; a memfd received over a socket, written with
+ * write(2) and closed again within one round; SA_NOCLDWAIT with a handler; a mapping made and gone within one round
+ * through an O_NOATIME descriptor. */
 enum {
 	SETTLED_MS = 100,
-	MAPPINGS_MAX = 128, /* marks are page tables: a quarter of the object at most, if they were not there */
+	TABLES_MIN = 64 << 20,
+	TABLES_SHARE = 8,
+	PAGES_A_TABLE_BYTE = 512, /* bytes of a mapping to a byte of page tables */
 	NAME_MAX_BYTES = 240,
 };
 
@@ -62,7 +64,7 @@ struct gw_shm {
 	bool has_fd;
 	bool whole; /* report all, once */
 	bool told;
-	uint64_t size, told_size;
+	uint64_t size, held, told_size; /* held: memory it has */
 	struct timespec atime; /* as of the last look */
 	bool settled;
 	char name[NAME_MAX_BYTES + 1];
@@ -318,7 +320,34 @@ static bool look_at_inode(struct gw_shm *o)
 	o->settled = age < 0 || age > SETTLED_MS;
 	o->atime = st.st_atim;
 	o->size = (uint64_t)st.st_size;
+	o->held = (uint64_t)st.st_blocks * 512;
 	return st.st_size > 0 && (uint64_t)st.st_size <= GW_ADDR_END;
+}
+
+/* Marks live in page tables, 8 bytes a page in every process that maps it, and
+ * the container pays for them. What its processes have of them already (a data
+ * base's that have seen most of its buffers) is not counted. */
+static bool marks_too_dear(const struct gw_shm *o)
+{
+	uint64_t more = 0;
+	for (size_t i = 0; i < o->nnow; i++) {
+		struct gw_proc *p = o->now[i].p;
+		uint64_t len = o->now[i].end - o->now[i].start;
+		uint64_t need = (len < o->held ? len : o->held) / PAGES_A_TABLE_BYTE;
+		uint64_t has = need < p->tables_left ? need : p->tables_left;
+		p->tables_left -= has;
+		more += need - has;
+	}
+	return more > TABLES_MIN && more > o->held / TABLES_SHARE;
+}
+
+static void count_tables(struct gw_tracker *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		struct gw_proc *p = t->v[i];
+		uint64_t has = p->task.tables_kb << 10, private = (p->task.anon_kb << 10) / PAGES_A_TABLE_BYTE;
+		p->tables_left = has > private ? has - private : 0;
+	}
 }
 
 int gw_shm_list(struct gw_tracker *t, bool is_final, struct gw_err *e)
@@ -328,11 +357,12 @@ int gw_shm_list(struct gw_tracker *t, bool is_final, struct gw_err *e)
 		return rc;
 	look_at_children(t);
 	look_for_descriptors(t);
+	count_tables(t);
 	for (size_t i = 0; i < t->nshm; i++) {
 		struct gw_shm *o = t->shm[i];
 		for (size_t k = 0; o->fd < 0 && i < GW_SHMEM_MAX && k < o->nnow && !open_by(t, o, &o->now[k]); k++)
 			;
-		o->ours = o->fd >= 0 && look_at_inode(o) && o->nnow && o->nnow <= MAPPINGS_MAX && !o->has_fd &&
+		o->ours = o->fd >= 0 && look_at_inode(o) && o->nnow && !marks_too_dear(o) && !o->has_fd &&
 		          !has_namesake(t, o);
 		o->whole |= !o->ours || !t->ops->shmem || lost_a_mapping(o);
 	}

@@ -113,6 +113,17 @@ static void a_memfd_with_a_descriptor_is_left_to_criu(void **state)
 	assert_int_equal(r->nours, 0);
 }
 
+static void marks_that_would_cost_too_much_are_not_set(void **state)
+{
+	struct rig *r = *state;
+	struct rig_victim *v = begin(r, "crowd");
+	rig_round(r);
+	(void)rig_step(v, 'w');
+	rig_final(r);
+	assert_int_equal(r->nours, 0);
+	assert_int_equal(r->last.processes, 401);
+}
+
 static void quiet_shared_memory_is_not_reported_again(void **state)
 {
 	struct rig *r = *state;
@@ -147,6 +158,7 @@ int main(void)
 	        TEST(a_segment_attached_and_detached_is_seen),
 	        TEST(an_object_that_grows_is_followed),
 	        TEST(a_memfd_with_a_descriptor_is_left_to_criu),
+	        TEST(marks_that_would_cost_too_much_are_not_set),
 	        TEST(quiet_shared_memory_is_not_reported_again),
 	};
 	rig_need_backend();

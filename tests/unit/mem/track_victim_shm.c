@@ -40,8 +40,28 @@ static char *map_again(size_t len, int prot)
 	return p;
 }
 
+/* Large, and mapped by so many that page tables for all of it would be too much. */
+static void set_up_crowd(void)
+{
+	enum { SIZE = 128 << 20, CROWD = 400 };
+	m = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED)
+		_exit(27);
+	memset(m, 1, SIZE);
+	for (unsigned i = 0; i < CROWD; i++)
+		if (fork() == 0) {
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				(void)pause();
+		}
+}
+
 static void set_up(const char *kind)
 {
+	if (!strcmp(kind, "crowd")) {
+		set_up_crowd();
+		return;
+	}
 	if (!strcmp(kind, "sysv")) {
 		segment = shmget(IPC_PRIVATE, PAGES * PAGE, IPC_CREAT | 0600);
 		m = shmat(segment, NULL, 0);
