@@ -21,7 +21,10 @@ struct entry {
 	struct gw_space space; /* no name, no descriptor */
 	_Atomic uint64_t size; /* of a shared object */
 	int memfd;
-	struct gw_bits data;  /* which pages were written */
+	struct gw_bits data; /* which pages were written */
+	/* To write into memfd: the kernel's own lock on a file spins, and there
+	 * are two connections. */
+	pthread_mutex_t turn;
 	pthread_mutex_t lock; /* of what follows */
 	struct gw_span *recent;
 	size_t n, cap;
@@ -48,6 +51,7 @@ static void entry_free(struct entry *en)
 	if (en->memfd >= 0)
 		(void)close(en->memfd);
 	gw_bits_done(&en->data);
+	(void)pthread_mutex_destroy(&en->turn);
 	(void)pthread_mutex_destroy(&en->lock);
 	free(en->recent);
 	free(en);
@@ -74,6 +78,7 @@ static int entry_new(const struct gw_space *space, struct entry **out, struct gw
 	gw_auto(entry) struct entry *en = calloc(1, sizeof(*en));
 	if (!en)
 		return gw_fail(e, GW_SYS, ENOMEM, "memory space %u", space->id);
+	(void)pthread_mutex_init(&en->turn, NULL);
 	(void)pthread_mutex_init(&en->lock, NULL);
 	en->space = *space;
 	en->space.name = NULL;
@@ -208,7 +213,11 @@ int gw_store_write(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t n
 	size_t left = (size_t)npages << GW_PAGE_SHIFT;
 	uint64_t at = addr;
 	while (left) {
+		(void)pthread_mutex_lock(&en->turn);
 		ssize_t n = pwrite(en->memfd, p, left, (off_t)at);
+		int err = errno;
+		(void)pthread_mutex_unlock(&en->turn);
+		errno = err;
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
