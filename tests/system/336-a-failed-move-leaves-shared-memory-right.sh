@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Shared memory is given to the copy before the commit: when the move fails after
+# that, on either side, the source goes on with its own, and can move again.
+. "$(dirname "$0")/lib.sh"
+need_migration
+cases="
+host-a source-dumped fail
+host-a source-restored kill
+host-b dest-images fail
+host-b dest-restored fail
+host-b dest-restored kill
+"
+plan $((2 + 5 * 3 + 2))
+check "four processes share memory" victim host-a v-buffers buffers
+check "they find it as they wrote it" content v-buffers
+while read -r host point action; do
+	[ -n "$host" ] || continue
+	on "$host" sh -c "echo '$point $action' > /run/godwit/fault"
+	check_fails "$action at $point: it does not move" migrate v-buffers host-b
+	for _ in $(seq 1 150); do
+		[ "$(on host-a runc list 2>/dev/null | awk '$1 == "v-buffers" {print $3}') $(on host-b runc list -q)" != "running " ] || break
+		sleep 0.1
+	done
+	is "$action at $point: it runs where it was" "$(on host-a runc list | awk '$1 == "v-buffers" {print $3}') $(on host-b runc list -q)" "running "
+	check "$action at $point: the memory is right" content v-buffers
+done <<<"$cases"
+check "then it moves" migrate v-buffers host-b
+check "and the memory is right there" content v-buffers
