@@ -9,34 +9,40 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "move/daemon.h"
+#include "node/agent.h"
 
 enum { EXIT_USAGE = 2 };
 
-static const char usage[] = "usage: godwitd --name NAME [options]\n"
-                            "\n"
-                            "Moves running containers from and to this host. One per host, as root.\n"
-                            "\n"
-                            "  --name NAME        this host's name, as in its certificate\n"
-                            "  --listen ADDR:PORT for other godwitd                    [0.0.0.0:9460]\n"
-                            "  --hosts FILE       lines \"NAME ADDR[,ADDR6] PORT\"       [/etc/godwit/hosts]\n"
-                            "  --ca FILE          who signs peers' certificates        [/etc/godwit/ca.pem]\n"
-                            "  --cert FILE        our certificate                      [/etc/godwit/cert.pem]\n"
-                            "  --key FILE         its key                              [/etc/godwit/key.pem]\n"
-                            "  --socket PATH      for local programs                   [/run/godwit/godwit.sock]\n"
-                            "  --state DIR        journal and work files, on tmpfs     [/run/godwit]\n"
-                            "  --runc PROGRAM     [runc in PATH]      --criu PROGRAM   [criu in PATH]\n"
-                            "  --runc-root DIR    runc's state        [/run/runc]\n"
-                            "  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
-                            "  --cni-dir DIR      godwit-cni's dataDir              [/var/lib/godwit/cni]\n"
-                            "  --data-conns N     connections for memory, 1 to 8       [2]\n"
-                            "  --log-level debug|info|warn|error   --log-format text|json\n"
-                            "  --help   --version\n"
-                            "\n"
-                            "exit codes: 0 ended by SIGTERM, 2 bad usage or configuration, 111 the system refuses\n";
+static const char usage[] =
+        "usage: godwitd --name NAME [options]\n"
+        "\n"
+        "Moves running containers from and to this host. One per host, as root.\n"
+        "\n"
+        "  --name NAME        this host's name, as in its certificate\n"
+        "  --listen ADDR:PORT for other godwitd                    [0.0.0.0:9460]\n"
+        "  --hosts FILE       lines \"NAME ADDR[,ADDR6] PORT\"       [/etc/godwit/hosts]\n"
+        "  --ca FILE          who signs peers' certificates        [/etc/godwit/ca.pem]\n"
+        "  --cert FILE        our certificate                      [/etc/godwit/cert.pem]\n"
+        "  --key FILE         its key                              [/etc/godwit/key.pem]\n"
+        "  --socket PATH      for local programs                   [/run/godwit/godwit.sock]\n"
+        "  --state DIR        journal and work files, on tmpfs     [/run/godwit]\n"
+        "  --runc PROGRAM     [runc in PATH]      --criu PROGRAM   [criu in PATH]\n"
+        "  --runc-root DIR    runc's state        [/run/runc]\n"
+        "  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
+        "  --cni-dir DIR      godwit-cni's dataDir              [/var/lib/godwit/cni]\n"
+        "  --kube             take part in a Kubernetes cluster: --name is the node's, --hosts is written\n"
+        "  --kubeconfig FILE  JSON, as kubectl config view --raw -o json writes it [as in a pod]\n"
+        "  --data-conns N     connections for memory, 1 to 8       [2]\n"
+        "  --log-level debug|info|warn|error   --log-format text|json\n"
+        "  --help   --version\n"
+        "\n"
+        "exit codes: 0 ended by SIGTERM, 2 bad usage or configuration, 111 the system refuses\n";
 
 struct options {
 	struct gw_config cfg;
 	char libexec[PATH_MAX / 2];
+	char kubeconfig[PATH_MAX];
+	bool kube;
 	enum gw_level level;
 	enum gw_log_format format;
 };
@@ -75,6 +81,7 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 	        {"criu", o->cfg.criu, sizeof(o->cfg.criu)},
 	        {"cni-dir", o->cfg.cni_dir, sizeof(o->cfg.cni_dir)},
 	        {"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
+	        {"kubeconfig", o->kubeconfig, sizeof(o->kubeconfig)},
 	        {"libexec", o->libexec, sizeof(o->libexec)},
 	};
 	for (size_t i = 0; i < gw_countof(t); i++)
@@ -85,25 +92,14 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {{"name", 1, NULL, 0},
-	                                      {"listen", 1, NULL, 0},
-	                                      {"hosts", 1, NULL, 0},
-	                                      {"ca", 1, NULL, 0},
-	                                      {"cert", 1, NULL, 0},
-	                                      {"key", 1, NULL, 0},
-	                                      {"socket", 1, NULL, 0},
-	                                      {"state", 1, NULL, 0},
-	                                      {"runc", 1, NULL, 0},
-	                                      {"criu", 1, NULL, 0},
-	                                      {"runc-root", 1, NULL, 0},
-	                                      {"libexec", 1, NULL, 0},
-	                                      {"cni-dir", 1, NULL, 0},
-	                                      {"data-conns", 1, NULL, 'n'},
-	                                      {"log-level", 1, NULL, 'l'},
-	                                      {"log-format", 1, NULL, 'f'},
-	                                      {"help", 0, NULL, 'h'},
-	                                      {"version", 0, NULL, 'v'},
-	                                      {0}};
+	static const struct option longs[] = {
+	        {"name", 1, NULL, 0},         {"listen", 1, NULL, 0},      {"hosts", 1, NULL, 0},
+	        {"ca", 1, NULL, 0},           {"cert", 1, NULL, 0},        {"key", 1, NULL, 0},
+	        {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},       {"runc", 1, NULL, 0},
+	        {"criu", 1, NULL, 0},         {"runc-root", 1, NULL, 0},   {"libexec", 1, NULL, 0},
+	        {"cni-dir", 1, NULL, 0},      {"kube", 0, NULL, 'k'},      {"kubeconfig", 1, NULL, 0},
+	        {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'}, {"log-format", 1, NULL, 'f'},
+	        {"help", 0, NULL, 'h'},       {"version", 0, NULL, 'v'},   {0}};
 	int index, c;
 	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
 		size_t size = 0;
@@ -118,6 +114,8 @@ static int parse(int argc, char **argv, struct options *o)
 			return fprintf(stderr, "godwitd: --log-level is debug, info, warn or error\n"), EXIT_USAGE;
 		} else if (c == 'f') {
 			o->format = !strcmp(optarg, "json") ? GW_LOG_JSON : GW_LOG_TEXT;
+		} else if (c == 'k') {
+			o->kube = true;
 		} else if (c == 'h') {
 			(void)fputs(usage, stdout);
 			exit(0);
@@ -131,6 +129,17 @@ static int parse(int argc, char **argv, struct options *o)
 	if (optind < argc || !o->cfg.name[0])
 		return fprintf(stderr, "godwitd: --name is needed, and nothing but options (see --help)\n"), EXIT_USAGE;
 	return 0;
+}
+
+/* Every godwitd of a cluster listens on the same port. */
+static int join_cluster(struct gw_daemon *d, void *ctx, struct gw_err *e)
+{
+	const struct options *o = ctx;
+	const char *port = strrchr(o->cfg.listen, ':');
+	const struct gw_agent_opts a = {.kubeconfig = o->kubeconfig,
+	                                .node = o->cfg.name,
+	                                .port = port ? (uint16_t)strtoul(port + 1, NULL, 10) : 0};
+	return gw_agent_start(d, &a, e);
 }
 
 int main(int argc, char **argv)
@@ -158,5 +167,5 @@ int main(int argc, char **argv)
 		return fprintf(stderr, "godwitd: libgodwit-criu.so and godwit-pages are not in %s (--libexec)\n",
 		               o.libexec),
 		       EXIT_USAGE;
-	return gw_daemon_run(&o.cfg);
+	return gw_daemon_run(&o.cfg, o.kube ? join_cluster : NULL, &o);
 }

@@ -217,7 +217,8 @@ static void stop(struct gw_daemon *d)
 	}
 }
 
-int gw_daemon_run(const struct gw_config *cfg)
+int gw_daemon_run(const struct gw_config *cfg, int (*begin)(struct gw_daemon *d, void *ctx, struct gw_err *e),
+                  void *ctx)
 {
 	static struct gw_daemon d;
 	struct gw_err e = {.class = GW_OK};
@@ -236,6 +237,8 @@ int gw_daemon_run(const struct gw_config *cfg)
 	int rc = watch_signals(&signals, &e);
 	if (rc == 0)
 		rc = start(&d, &local, &peers, &e);
+	if (rc == 0 && begin)
+		rc = begin(&d, ctx, &e);
 	if (rc < 0) {
 		gw_error("cannot start", kv_str("reason", e.text));
 		return e.class == GW_INPUT ? 2 : EXIT_SYSTEM;

@@ -53,11 +53,16 @@ struct gw_daemon {
 	struct gw_held *held;       /* held.c */
 	struct gw_word *words;      /* decisions made by hand, for resolve.c */
 	uint64_t fixed_us;          /* of the last migration's freeze, what was not memory */
-	int stop_fd;                /* eventfd: readable when godwitd is to end */
+	/* May this peer bring this migration? NULL: whoever has a certificate may. */
+	bool (*may_come)(void *ctx, const char *mig, const char *peer);
+	void *may_come_ctx;
+	int stop_fd; /* eventfd: readable when godwitd is to end */
 };
 
-/* Run until SIGTERM. Returns an exit code. */
-int gw_daemon_run(const struct gw_config *cfg);
+/* Run until SIGTERM. Returns an exit code. begin (NULL: none) is called when all
+ * is ready but the doors: what it sets up is there for the first peer. */
+int gw_daemon_run(const struct gw_config *cfg, int (*begin)(struct gw_daemon *d, void *ctx, struct gw_err *e),
+                  void *ctx);
 
 int gw_host_find(const struct gw_daemon *d, const char *name, struct gw_host *out, struct gw_err *e);
 int gw_host_dial(struct gw_daemon *d, const struct gw_host *h, const char *role, const char *mig, int timeout_ms,

@@ -106,6 +106,9 @@ int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 		rc = gw_pod_from_json(yyjson_obj_get(msg, "pod"), &s->pod, e);
 	if (rc < 0)
 		return gw_wrap(e, "prepare");
+	if (s->d->may_come && !s->d->may_come(s->d->may_come_ctx, s->mig, s->peer))
+		return gw_fail_code(e, GW_INPUT, "UnknownMigration",
+		                    "the API server knows of no migration %s from %s to this node", s->mig, s->peer);
 	if (!name_is_safe(id) || s->store)
 		return gw_fail(e, GW_PEER, EINVAL, "prepare with a bad container id, or for the second time");
 	(void)snprintf(s->container, sizeof(s->container), "%s", id);

@@ -17,6 +17,7 @@ struct gw_held {
 	char mig[40];
 	char container[256];
 	int released; /* eventfd */
+	bool moved;   /* somebody waits for it */
 };
 
 static void file_of(const struct gw_daemon *d, const char *container, char *out, size_t size)
@@ -97,11 +98,22 @@ int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e)
 	                        mig);
 }
 
+bool gw_held_moved(struct gw_daemon *d, const char *mig)
+{
+	pthread_mutex_lock(&d->lock);
+	struct gw_held *h = find_locked(d, mig);
+	bool moved = h && h->moved;
+	pthread_mutex_unlock(&d->lock);
+	return moved;
+}
+
 int gw_held_wait(struct gw_daemon *d, const char *mig)
 {
 	pthread_mutex_lock(&d->lock);
 	struct gw_held *h = find_locked(d, mig);
 	int fd = h ? h->released : -1;
+	if (h)
+		h->moved = true;
 	pthread_mutex_unlock(&d->lock);
 	/* Only the migration's own thread ends the record, so fd stays. */
 	struct pollfd p[2] = {{.fd = fd, .events = POLLIN}, {.fd = d->stop_fd, .events = POLLIN}};

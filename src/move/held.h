@@ -1,4 +1,6 @@
 #pragma once
+#include <stdbool.h>
+
 #include "base/gw_err.h"
 
 /* held: source containers that their container runtime must leave alone.
@@ -20,5 +22,7 @@ int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, s
 void gw_held_end(struct gw_daemon *d, const char *mig); /* the runtime has its way again; none is fine */
 /* "NoSuchMigration" when nothing is held for it. May be repeated. */
 int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e);
+/* Is there a dead copy of this migration that waits for its release? */
+bool gw_held_moved(struct gw_daemon *d, const char *mig);
 /* Until it is released. -ECANCELED: godwitd ends, and must not touch the copy. */
 int gw_held_wait(struct gw_daemon *d, const char *mig);

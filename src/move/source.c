@@ -245,6 +245,17 @@ int gw_source_cancel(struct gw_daemon *d, const char *mig, struct gw_err *e)
 	return 0;
 }
 
+/* The pod's network as godwit-cni takes it, in a string. */
+static void add_network(const struct gw_pod *pod, yyjson_mut_doc *doc, yyjson_mut_val *obj)
+{
+	gw_auto(jmut) yyjson_mut_doc *mine = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *o = yyjson_mut_obj(mine);
+	yyjson_mut_doc_set_root(mine, o);
+	gw_pod_to_json(pod, mine, o);
+	gw_auto(mem) char *text = gw_json_text(mine, NULL);
+	yyjson_mut_obj_add_strcpy(doc, obj, "network", text);
+}
+
 int gw_source_check(struct gw_daemon *d, const struct gw_move_opts *o, yyjson_mut_doc *doc, yyjson_mut_val *obj,
                     struct gw_err *e)
 {
@@ -259,6 +270,7 @@ int gw_source_check(struct gw_daemon *d, const struct gw_move_opts *o, yyjson_mu
 		yyjson_mut_obj_add_strcpy(doc, obj, "to", o->to);
 		yyjson_mut_obj_add_bool(doc, obj, "ok", !gw_reasons_blocked(&rs));
 		yyjson_mut_obj_add_val(doc, obj, "reasons", arr);
+		add_network(&s.pod, doc, obj);
 	}
 	gw_conn_free(s.ctl);
 	gw_container_free(s.container);

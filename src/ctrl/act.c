@@ -1,0 +1,261 @@
+#include "ctrl/act.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/gw_log.h"
+#include "base/scope.h"
+#include "ctrl/target.h"
+
+static yyjson_val *root_of(yyjson_doc *d)
+{
+	return d ? yyjson_doc_get_root(d) : NULL;
+}
+
+static yyjson_mut_doc *phase_doc(const char *phase)
+{
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_obj_add_str(doc, yyjson_mut_doc_get_root(doc), "phase", phase);
+	return doc;
+}
+
+static int finalizers(struct gw_kube *k, const struct gw_migration *m, bool put, struct gw_err *e)
+{
+	char path[700];
+	gw_auto(jmut) yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc), *meta = yyjson_mut_obj(doc), *arr = yyjson_mut_arr(doc);
+	if (put)
+		yyjson_mut_arr_add_str(doc, arr, GW_FINALIZER);
+	yyjson_mut_obj_add_val(doc, meta, "finalizers", arr);
+	yyjson_mut_obj_add_val(doc, o, "metadata", meta);
+	gw_migration_path(m, "", path, sizeof(path));
+	int rc = gw_kube_patch(k, path, GW_PATCH_MERGE, doc, NULL, e);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static yyjson_val *running_container(yyjson_val *pod)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), "containerStatuses"));
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
+		if (yyjson_obj_get(yyjson_obj_get(c, "state"), "running"))
+			return c;
+	return NULL;
+}
+
+static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, uint16_t port,
+                   struct gw_err *e)
+{
+	char here[200] = "", there[200] = "";
+	bool exists, has;
+	const struct ctrl_pod *p = &v->seen.source;
+	yyjson_val *c = running_container(root_of(v->source));
+	const char *id = gw_json_str(c, "containerID", ""), *bare = strstr(id, "://");
+	int rc = ctrl_node(k, p->node, port, &exists, &has, here, sizeof(here), e);
+	if (rc == 0)
+		rc = ctrl_node(k, m->to, port, &exists, &has, there, sizeof(there), e);
+	if (rc < 0)
+		return rc;
+	yyjson_mut_doc *doc = phase_doc("Checking");
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc), *source = yyjson_mut_obj(doc), *target = yyjson_mut_obj(doc);
+	char now[32];
+	gw_k8s_now(now);
+	yyjson_mut_obj_add_strcpy(doc, o, "startTime", now);
+	yyjson_mut_obj_add_str(doc, o, "reason", "");
+	yyjson_mut_obj_add_str(doc, o, "message", "");
+	yyjson_mut_obj_add_str(doc, o, "method", !strcmp(p->owner_kind, "ReplicaSet") ? "Clone" : "SameName");
+	yyjson_mut_obj_add_strcpy(doc, source, "pod", m->pod);
+	yyjson_mut_obj_add_strcpy(doc, source, "podUID", p->uid);
+	yyjson_mut_obj_add_strcpy(doc, source, "node", p->node);
+	yyjson_mut_obj_add_strcpy(doc, source, "address", here);
+	yyjson_mut_obj_add_strcpy(doc, source, "container", gw_json_str(c, "name", ""));
+	yyjson_mut_obj_add_strcpy(doc, source, "containerID", bare ? bare + 3 : id);
+	yyjson_mut_obj_add_strcpy(doc, target, "node", m->to);
+	yyjson_mut_obj_add_strcpy(doc, target, "address", there);
+	yyjson_mut_obj_add_val(doc, o, "source", source);
+	yyjson_mut_obj_add_val(doc, o, "target", target);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
+static int create_pod(struct gw_kube *k, const struct gw_migration *m, yyjson_mut_doc *take_doc, struct gw_err *e)
+{
+	char path[400];
+	gw_auto(jmut) yyjson_mut_doc *doc = take_doc;
+	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods", m->namespace);
+	int rc = gw_kube_create(k, path, doc, NULL, e);
+	return rc == -EEXIST ? 0 : rc; /* looked at again in the next round */
+}
+
+static const char *network_of(const struct ctrl_view *v)
+{
+	return gw_json_str(yyjson_obj_get(root_of(v->migration), "status"), "network", "");
+}
+
+static int make_target(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	if (!v->source)
+		return 0;
+	bool same = !strcmp(m->method, "SameName");
+	return create_pod(k, m,
+	                  same ? ctrl_placeholder(m, root_of(v->source))
+	                       : ctrl_target(m, root_of(v->source), network_of(v), false),
+	                  e);
+}
+
+static int tell_target(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, const char *phase,
+                       struct gw_err *e)
+{
+	yyjson_mut_doc *doc = phase ? phase_doc(phase) : gw_status_new();
+	yyjson_mut_val *target = yyjson_mut_obj(doc);
+	const char *name = gw_json_str(yyjson_obj_get(root_of(v->target), "metadata"), "name", "");
+	yyjson_mut_obj_add_strcpy(doc, target, "pod", name);
+	yyjson_mut_obj_add_strcpy(doc, target, "podUID", v->seen.target.uid);
+	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "target", target);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
+static int delete_pod(struct gw_kube *k, const struct gw_migration *m, const char *name, const char *uid, int grace_s,
+                      struct gw_err *e)
+{
+	char path[700];
+	ctrl_pod_path(m->namespace, name, path, sizeof(path));
+	int rc = gw_kube_delete(k, path, uid, grace_s, e);
+	return rc == -ENOENT || rc == -ESTALE ? 0 : rc; /* gone, or another one */
+}
+
+/* The source's object goes at once, its process does not: godwit-runtime keeps
+ * kubelet's kill back. In between, the admission policy lets nobody else make a
+ * pod of that name. The spec to make it from is kept in the status, for the
+ * case that we die here. */
+static int hand_over(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	char name[GW_K8S_NAME];
+	yyjson_val *kept = yyjson_obj_get(yyjson_obj_get(root_of(v->migration), "status"), "successor");
+	if (v->seen.source.exists && !kept) {
+		gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(m, root_of(v->source), network_of(v), true);
+		yyjson_mut_doc *doc = gw_status_new();
+		yyjson_mut_val *copy = yyjson_mut_val_mut_copy(doc, yyjson_mut_doc_get_root(target));
+		yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "successor", copy);
+		return gw_migration_patch_status(k, m, doc, e);
+	}
+	ctrl_target_name(m, "p", name);
+	int rc = delete_pod(k, m, name, NULL, 0, e);
+	if (rc == 0 && v->seen.source.exists)
+		rc = delete_pod(k, m, m->pod, m->source_uid, 0, e);
+	if (rc < 0 || !kept)
+		return rc;
+	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+	yyjson_mut_doc_set_root(doc, yyjson_val_mut_copy(doc, kept));
+	return create_pod(k, m, doc, e);
+}
+
+static int adopt(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	char path[700], name[GW_K8S_NAME];
+	gw_auto(jmut) yyjson_mut_doc *cost = gw_status_new();
+	yyjson_mut_val *meta = yyjson_mut_obj(cost), *notes = yyjson_mut_obj(cost);
+	/* ReplicaSets delete the pod of the lowest cost first. */
+	yyjson_mut_obj_add_str(cost, notes, "controller.kubernetes.io/pod-deletion-cost", "-2147483647");
+	yyjson_mut_obj_add_val(cost, meta, "annotations", notes);
+	yyjson_mut_obj_add_val(cost, yyjson_mut_doc_get_root(cost), "metadata", meta);
+	ctrl_pod_path(m->namespace, m->pod, path, sizeof(path));
+	int rc = gw_kube_patch(k, path, GW_PATCH_MERGE, cost, NULL, e);
+	if (rc < 0)
+		return rc;
+	gw_auto(jmut) yyjson_mut_doc *patch = ctrl_adoption(root_of(v->source));
+	ctrl_target_name(m, "m", name);
+	ctrl_pod_path(m->namespace, name, path, sizeof(path));
+	return gw_kube_patch(k, path, GW_PATCH_MERGE, patch, NULL, e);
+}
+
+static int source_gone(struct gw_kube *k, const struct gw_migration *m, struct gw_err *e)
+{
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *source = yyjson_mut_obj(doc);
+	yyjson_mut_obj_add_bool(doc, source, "gone", true);
+	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "source", source);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
+static int evict(struct gw_kube *k, const struct gw_migration *m, struct gw_err *e)
+{
+	char path[700];
+	gw_auto(jmut) yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc), *meta = yyjson_mut_obj(doc);
+	yyjson_mut_obj_add_str(doc, o, "apiVersion", "policy/v1");
+	yyjson_mut_obj_add_str(doc, o, "kind", "Eviction");
+	yyjson_mut_obj_add_strcpy(doc, meta, "name", m->pod);
+	yyjson_mut_obj_add_strcpy(doc, meta, "namespace", m->namespace);
+	yyjson_mut_obj_add_val(doc, o, "metadata", meta);
+	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s/eviction", m->namespace, m->pod);
+	int rc = gw_kube_create(k, path, doc, NULL, e);
+	return rc == -ENOENT ? 0 : rc; /* 429: a disruption budget; tried again */
+}
+
+/* A pod of the same name whose hand-over failed: the object is the target's, the
+ * process ends with kubelet's next kill. The name starts from nothing, as it
+ * would have after a deletion. */
+static int start_anew(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	bool owned = v->seen.target.owner_kind[0];
+	gw_auto(jmut) yyjson_mut_doc *plain = owned ? NULL : ctrl_plain(m, root_of(v->target));
+	int rc = delete_pod(k, m, m->pod, v->seen.target.uid, 0, e);
+	return rc < 0 || !plain ? rc : create_pod(k, m, gw_take(plain), e);
+}
+
+static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	char name[GW_K8S_NAME];
+	int rc = 0;
+	bool same = !strcmp(m->method, "SameName");
+	if (m->method[0]) {
+		ctrl_target_name(m, same ? "p" : "m", name);
+		rc = delete_pod(k, m, name, NULL, 0, e);
+	}
+	if (rc == 0 && same && v->target && !strcmp(v->seen.target.migration, m->uid) &&
+	    !strcmp(gw_json_str(yyjson_obj_get(root_of(v->target), "metadata"), "name", ""), m->pod))
+		rc = start_anew(k, m, v, e);
+	if (rc == 0 && m->fallback_evict && v->seen.source.exists && !strcmp(m->phase, "Failed"))
+		rc = evict(k, m, e);
+	return rc < 0 ? rc : finalizers(k, m, false, e);
+}
+
+static int abort_it(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_plan *p, struct gw_err *e)
+{
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
+	yyjson_mut_obj_add_bool(doc, o, "abort", true);
+	yyjson_mut_obj_add_strcpy(doc, o, "reason", p->reason);
+	yyjson_mut_obj_add_strcpy(doc, o, "message", p->words);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
+static int succeed(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	int rc = tell_target(k, m, v, NULL, e);
+	return rc < 0 ? rc : gw_migration_phase(k, m, "Succeeded", NULL, NULL, e);
+}
+
+int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, const struct ctrl_plan *p,
+             uint16_t port, struct gw_err *e)
+{
+	switch (p->action) {
+	case CTRL_NOTHING: return 0;
+	case CTRL_FINALIZE: return finalizers(k, m, true, e);
+	case CTRL_FAIL: return gw_migration_phase(k, m, "Failed", p->reason, p->words, e);
+	case CTRL_CANCELLED: return gw_migration_phase(k, m, "Cancelled", "Cancelled", "cancelled", e);
+	case CTRL_QUEUE: return gw_migration_phase(k, m, "Pending", p->reason, p->words, e);
+	case CTRL_RESOLVE: return resolve(k, m, v, port, e);
+	case CTRL_MAKE_TARGET: return make_target(k, m, v, e);
+	case CTRL_PLACED: return tell_target(k, m, v, "PreCopy", e);
+	case CTRL_ABORT: return abort_it(k, m, p, e);
+	case CTRL_HAND_OVER: return hand_over(k, m, v, e);
+	case CTRL_ADOPT: return adopt(k, m, v, e);
+	case CTRL_DELETE_SOURCE: return delete_pod(k, m, m->pod, m->source_uid, -1, e);
+	case CTRL_SOURCE_GONE: return source_gone(k, m, e);
+	case CTRL_SUCCEED: return succeed(k, m, v, e);
+	case CTRL_CLEAN: return clean(k, m, v, e);
+	case CTRL_UNFINALIZE: return finalizers(k, m, false, e);
+	}
+	return 0;
+}

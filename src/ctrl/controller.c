@@ -1,0 +1,227 @@
+#include "ctrl/controller.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/gw_log.h"
+#include "base/scope.h"
+#include "ctrl/act.h"
+#include "kube/follow.h"
+#include "kube/lease.h"
+
+enum { KNOWN_MAX = 4096, ROUNDS_MAX = 8, ACTIVE_LOOK_MS = 300, IDLE_LOOK_MS = 10000, EXIT_SYSTEM = 111 };
+
+struct ctrl {
+	struct ctrl_opts o;
+	struct gw_kube_config config;
+	int stop_fd, changed_fd;
+	pthread_mutex_t lock; /* of what follows */
+	struct gw_migration *known[KNOWN_MAX];
+	bool synced;
+};
+
+static struct gw_migration **slot_of(struct ctrl *c, const char *uid)
+{
+	struct gw_migration **none = NULL;
+	for (int i = 0; i < KNOWN_MAX; i++) {
+		if (c->known[i] && !strcmp(c->known[i]->uid, uid))
+			return &c->known[i];
+		if (!c->known[i] && !none)
+			none = &c->known[i];
+	}
+	return none;
+}
+
+static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object)
+{
+	struct ctrl *c = arg;
+	struct gw_migration m;
+	uint64_t one = 1;
+	pthread_mutex_lock(&c->lock);
+	if (what == GW_FOLLOW_SYNCED)
+		c->synced = true;
+	if (object) {
+		gw_migration_parse(object, &m);
+		struct gw_migration **s = slot_of(c, m.uid);
+		bool done = what == GW_FOLLOW_DELETED || (gw_migration_over(&m) && !m.finalized);
+		if (s && done) {
+			free(gw_take(*s));
+		} else if (s) {
+			if (!*s)
+				*s = malloc(sizeof(**s));
+			if (*s)
+				**s = m;
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	(void)!write(c->changed_fd, &one, sizeof(one));
+}
+
+static void *follow_main(void *arg)
+{
+	struct ctrl *c = arg;
+	struct gw_kube *k;
+	struct gw_err e;
+	if (gw_kube_open(&c->config, &k, &e) < 0) {
+		gw_error("no Migrations can be followed", kv_str("reason", e.text));
+		return NULL;
+	}
+	const struct gw_follow f = {.path = GW_MIGRATIONS, .stop_fd = c->stop_fd, .fn = on_migration, .ctx = c};
+	gw_kube_follow(k, &f);
+	gw_kube_close(k);
+	return NULL;
+}
+
+/* Those that use a place: begun and not over. */
+static bool is_active(const struct gw_migration *m)
+{
+	return m->phase[0] && strcmp(m->phase, "Pending") != 0 && !gw_migration_over(m);
+}
+
+static void count_active(struct ctrl *c, const struct gw_migration *m, struct ctrl_seen *s)
+{
+	s->max_active = c->o.max_active;
+	s->max_per_node = c->o.max_per_node;
+	pthread_mutex_lock(&c->lock);
+	for (int i = 0; i < KNOWN_MAX; i++) {
+		const struct gw_migration *other = c->known[i];
+		if (!other || !strcmp(other->uid, m->uid) || !is_active(other))
+			continue;
+		s->active++;
+		bool shared = !strcmp(other->to, m->to) || !strcmp(other->source_node, s->source.node) ||
+		              !strcmp(other->to, s->source.node) || !strcmp(other->source_node, m->to);
+		s->active_on_nodes += shared;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* As many actions as there are to do at once. */
+static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
+{
+	for (int i = 0; i < ROUNDS_MAX; i++) {
+		struct ctrl_view v = {.seen = {.m = m}};
+		struct gw_err e = {.class = GW_OK};
+		int rc = ctrl_observe(k, m, &v, &e);
+		if (rc == 0 && !v.migration) {
+			ctrl_view_done(&v);
+			return;
+		}
+		struct ctrl_plan p = {.action = CTRL_NOTHING};
+		if (rc == 0) {
+			/* What the watch has not told yet is in the observation. */
+			struct gw_migration now;
+			gw_migration_parse(yyjson_doc_get_root(v.migration), &now);
+			bool stale = strcmp(now.phase, m->phase) != 0 || now.source_gone != m->source_gone ||
+			             now.finalized != m->finalized;
+			*m = now;
+			if (stale) {
+				ctrl_view_done(&v);
+				continue;
+			}
+			count_active(c, m, &v.seen);
+			p = ctrl_plan(&v.seen);
+			if (p.action != CTRL_NOTHING)
+				gw_info("migration", kv_str("name", m->name), kv_str("phase", m->phase),
+				        kv_str("action", ctrl_action_name(p.action)), kv_str("reason", p.reason ?: ""));
+			rc = ctrl_act(k, m, &v, &p, c->o.port, &e);
+		}
+		ctrl_view_done(&v);
+		if (rc < 0)
+			gw_warn("not done; tried again", kv_str("name", m->name),
+			        kv_str("action", ctrl_action_name(p.action)), kv_str("reason", e.text));
+		if (rc < 0 || p.action == CTRL_NOTHING || p.action == CTRL_QUEUE)
+			return;
+	}
+}
+
+/* One look at all of them. Returns how long to wait for the next. */
+static int round_of_all(struct ctrl *c, struct gw_kube *k)
+{
+	int wait = IDLE_LOOK_MS;
+	for (int i = 0; i < KNOWN_MAX; i++) {
+		struct gw_migration m;
+		pthread_mutex_lock(&c->lock);
+		bool here = c->known[i] != NULL;
+		if (here)
+			m = *c->known[i];
+		pthread_mutex_unlock(&c->lock);
+		if (!here)
+			continue;
+		reconcile(c, k, &m);
+		wait = ACTIVE_LOOK_MS;
+	}
+	return wait;
+}
+
+static void lead(struct ctrl *c, struct gw_kube *k, struct gw_lease *lease, int signals)
+{
+	int wait = 0;
+	for (;;) {
+		struct pollfd p[2] = {{.fd = signals, .events = POLLIN}, {.fd = c->changed_fd, .events = POLLIN}};
+		if (poll(p, 2, wait) > 0 && p[0].revents)
+			return;
+		uint64_t times;
+		(void)!read(c->changed_fd, &times, sizeof(times));
+		pthread_mutex_lock(&c->lock);
+		bool synced = c->synced;
+		pthread_mutex_unlock(&c->lock);
+		wait = gw_lease_hold(lease, k);
+		if (!gw_lease_is_held(lease) || !synced)
+			continue;
+		int next = round_of_all(c, k);
+		wait = next < wait ? next : wait;
+	}
+}
+
+static int begin(struct ctrl *c, int *signals, struct gw_kube **k, struct gw_err *e)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+	*signals = signalfd(-1, &set, SFD_CLOEXEC);
+	c->stop_fd = eventfd(0, EFD_CLOEXEC);
+	c->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (*signals < 0 || c->stop_fd < 0 || c->changed_fd < 0)
+		return gw_fail(e, GW_SYS, errno, "start the controller");
+	int rc = gw_kube_config_find(c->o.kubeconfig, &c->config, e);
+	return rc < 0 ? rc : gw_kube_open(&c->config, k, e);
+}
+
+int ctrl_run(const struct ctrl_opts *o)
+{
+	static struct ctrl c;
+	struct gw_err e = {.class = GW_OK};
+	struct gw_kube *k = NULL;
+	pthread_t follower;
+	int signals = -1;
+	c.o = *o;
+	pthread_mutex_init(&c.lock, NULL);
+	if (begin(&c, &signals, &k, &e) < 0 || pthread_create(&follower, NULL, follow_main, &c) != 0) {
+		gw_error("cannot start", kv_str("reason", e.text));
+		return e.class == GW_INPUT ? 2 : EXIT_SYSTEM;
+	}
+	gw_info("ready", kv_str("server", c.config.server), kv_str("identity", o->identity),
+	        kv_str("version", GODWIT_VERSION));
+	struct gw_lease lease;
+	gw_lease_init(&lease, o->lease_namespace, "godwit-controller", o->identity);
+	lead(&c, k, &lease, signals);
+	gw_info("ending");
+	gw_lease_release(&lease, k);
+	uint64_t one = 1;
+	(void)!write(c.stop_fd, &one, sizeof(one));
+	(void)pthread_join(follower, NULL);
+	gw_kube_close(k);
+	gw_kube_config_done(&c.config);
+	return 0;
+}

@@ -1,0 +1,17 @@
+#pragma once
+#include "kube/client.h"
+
+/* controller: carries out what ctrl_plan says, for every Migration.
+ *
+ * One thread follows the Migrations, one observes and acts; more than one
+ * controller in a cluster: the one that holds the Lease acts (lease.h). */
+struct ctrl_opts {
+	const char *kubeconfig; /* JSON; NULL: as in a pod */
+	const char *identity;   /* of this controller, for the Lease */
+	const char *lease_namespace;
+	unsigned max_active, max_per_node;
+	uint16_t port; /* of godwitd */
+};
+
+/* Until SIGTERM. Returns an exit code. */
+int ctrl_run(const struct ctrl_opts *o);

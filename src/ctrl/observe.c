@@ -1,0 +1,161 @@
+#include "ctrl/observe.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/scope.h"
+#include "ctrl/target.h"
+
+#define COPY(to, from) (void)snprintf(to, sizeof(to), "%s", from)
+
+void ctrl_view_done(struct ctrl_view *v)
+{
+	yyjson_doc_free(gw_take(v->migration));
+	yyjson_doc_free(gw_take(v->source));
+	yyjson_doc_free(gw_take(v->target));
+}
+
+void ctrl_pod_path(const char *ns, const char *name, char *out, size_t size)
+{
+	(void)snprintf(out, size, "/api/v1/namespaces/%s/pods/%s", ns, name);
+}
+
+/* 0 with *out NULL: there is none. */
+static int get(struct gw_kube *k, const char *path, yyjson_doc **out, struct gw_err *e)
+{
+	struct gw_err mine;
+	int rc = gw_kube_get(k, path, out, &mine);
+	if (rc == -ENOENT)
+		return 0;
+	if (rc < 0)
+		*e = mine;
+	return rc;
+}
+
+static const char *condition(yyjson_val *pod, const char *type, const char **reason, const char **message)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), "conditions"));
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
+		if (!strcmp(gw_json_str(c, "type", ""), type)) {
+			*reason = gw_json_str(c, "reason", "");
+			*message = gw_json_str(c, "message", "");
+			return gw_json_str(c, "status", "");
+		}
+	return "";
+}
+
+static unsigned running_containers(yyjson_val *pod)
+{
+	unsigned n = 0;
+	static const char *const lists[] = {"containerStatuses", "initContainerStatuses"};
+	for (size_t i = 0; i < gw_countof(lists); i++) {
+		yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), lists[i]));
+		for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
+			n += yyjson_obj_get(yyjson_obj_get(c, "state"), "running") != NULL;
+	}
+	return n;
+}
+
+static void owner_kind(yyjson_val *meta, char *out, size_t size)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(meta, "ownerReferences"));
+	for (yyjson_val *o; (o = yyjson_arr_iter_next(&it));)
+		if (gw_json_bool(o, "controller", false))
+			(void)snprintf(out, size, "%s", gw_json_str(o, "kind", ""));
+}
+
+static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
+{
+	const char *reason = "", *words = "";
+	yyjson_val *o = doc ? yyjson_doc_get_root(doc) : NULL, *meta = yyjson_obj_get(o, "metadata"),
+	           *spec = yyjson_obj_get(o, "spec"), *notes = yyjson_obj_get(meta, "annotations");
+	*p = (struct ctrl_pod){.exists = o != NULL};
+	if (!o)
+		return;
+	p->terminating = yyjson_obj_get(meta, "deletionTimestamp") != NULL;
+	p->running = !strcmp(gw_json_str(yyjson_obj_get(o, "status"), "phase", ""), "Running");
+	p->ready = !strcmp(condition(o, "Ready", &reason, &words), "True");
+	COPY(p->uid, gw_json_str(meta, "uid", ""));
+	COPY(p->node, gw_json_str(spec, "nodeName", ""));
+	COPY(p->migration, gw_json_str(notes, "godwit.dev/migration", ""));
+	owner_kind(meta, p->owner_kind, sizeof(p->owner_kind));
+	p->mirror = gw_json_str(notes, "kubernetes.io/config.mirror", "")[0];
+	p->host_network = gw_json_bool(spec, "hostNetwork", false);
+	p->our_runtime = !strcmp(gw_json_str(spec, "runtimeClassName", ""), "godwit");
+	p->containers = running_containers(o);
+	bool refused = !strcmp(condition(o, "PodScheduled", &reason, &words), "False");
+	p->unschedulable = refused && !strcmp(reason, "Unschedulable");
+	COPY(p->words, words);
+}
+
+int ctrl_node(struct gw_kube *k, const char *name, uint16_t port, bool *exists, bool *has_godwit, char *address,
+              size_t size, struct gw_err *e)
+{
+	char path[400];
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	(void)snprintf(path, sizeof(path), "/api/v1/nodes/%s", name);
+	int rc = get(k, path, &doc, e);
+	yyjson_val *o = doc ? yyjson_doc_get_root(doc) : NULL;
+	*exists = o != NULL;
+	*has_godwit = !strcmp(
+	        gw_json_str(yyjson_obj_get(yyjson_obj_get(o, "metadata"), "labels"), "live.godwit.dev/node", ""),
+	        "true");
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(o, "status"), "addresses"));
+	for (yyjson_val *v; address && (v = yyjson_arr_iter_next(&it));)
+		if (!strcmp(gw_json_str(v, "type", ""), "InternalIP")) {
+			(void)snprintf(address, size, "%s:%u", gw_json_str(v, "address", ""), port);
+			break;
+		}
+	return rc;
+}
+
+static int64_t phase_age(yyjson_val *migration)
+{
+	int64_t since = gw_k8s_time(gw_json_str(yyjson_obj_get(migration, "status"), "phaseSince", ""));
+	return since ? (int64_t)time(NULL) - since : 0;
+}
+
+/* The pod that has the target's name, or the placeholder's. */
+static int look_target(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	char name[GW_K8S_NAME], path[700];
+	bool same = !strcmp(m->method, "SameName");
+	if (!m->method[0])
+		return 0;
+	if (same && strcmp(m->phase, "Placing") != 0 && strcmp(m->phase, "PreCopy") != 0)
+		COPY(name, m->pod);
+	else
+		ctrl_target_name(m, same ? "p" : "m", name);
+	ctrl_pod_path(m->namespace, name, path, sizeof(path));
+	int rc = get(k, path, &v->target, e);
+	if (rc == 0)
+		look_pod(v->target, &v->seen.target);
+	return rc;
+}
+
+int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	char path[700];
+	gw_migration_path(m, "", path, sizeof(path));
+	int rc = get(k, path, &v->migration, e);
+	if (rc == 0) {
+		ctrl_pod_path(m->namespace, m->pod, path, sizeof(path));
+		rc = get(k, path, &v->source, e);
+	}
+	if (rc == 0)
+		rc = look_target(k, m, v, e);
+	if (rc == 0)
+		rc = ctrl_node(k, m->to, 0, &v->seen.to_exists, &v->seen.to_has_godwit, NULL, 0, e);
+	if (rc < 0)
+		return rc;
+	yyjson_val *o = v->migration ? yyjson_doc_get_root(v->migration) : NULL;
+	look_pod(v->source, &v->seen.source);
+	/* Of the same name, but another: the source is gone. */
+	if (m->source_uid[0] && strcmp(v->seen.source.uid, m->source_uid) != 0)
+		v->seen.source = (struct ctrl_pod){0};
+	v->seen.phase_age_s = phase_age(o);
+	v->seen.agent_told = gw_json_bool(yyjson_obj_get(o, "status"), "abort", false);
+	return 0;
+}

@@ -1,0 +1,184 @@
+#include "ctrl/plan.h"
+
+#include <string.h>
+
+enum { CHECK_TAKES_S = 60, PLACING_TAKES_S = 300, READY_TAKES_S = 60, TIMEOUT_S = 600, SLACK_S = 60 };
+
+static struct ctrl_plan act(enum ctrl_action a)
+{
+	return (struct ctrl_plan){.action = a};
+}
+
+static struct ctrl_plan fail(const char *reason, const char *words)
+{
+	return (struct ctrl_plan){.action = CTRL_FAIL, .reason = reason, .words = words};
+}
+
+static bool is(const struct ctrl_seen *s, const char *phase)
+{
+	return !strcmp(s->m->phase, phase);
+}
+
+static bool unwanted(const struct ctrl_seen *s)
+{
+	return s->m->cancel || s->m->deleting;
+}
+
+static bool same_name(const struct ctrl_seen *s)
+{
+	return !strcmp(s->m->method, "SameName");
+}
+
+static bool ours(const struct ctrl_seen *s, const struct ctrl_pod *p)
+{
+	return p->exists && !strcmp(p->migration, s->m->uid);
+}
+
+/* What can be said of the pod itself, before any node is asked. */
+static struct ctrl_plan judge(const struct ctrl_seen *s)
+{
+	const struct ctrl_pod *p = &s->source;
+	if (!p->exists)
+		return fail("NoSuchPod", "there is no such pod in this namespace");
+	if (p->mirror)
+		return fail("StaticPod", "a static pod belongs to its node: its manifest lies there");
+	if (!strcmp(p->owner_kind, "DaemonSet"))
+		return fail("DaemonSet", "a DaemonSet's pod belongs to its node; the other node has one of its own");
+	if (!strcmp(p->owner_kind, "Job"))
+		return fail("Job", "a Job counts its pods as they end: moving them is not supported yet");
+	if (p->owner_kind[0] && strcmp(p->owner_kind, "ReplicaSet") != 0 && strcmp(p->owner_kind, "StatefulSet") != 0)
+		return fail("UnknownOwner", "the pod's controller is neither a ReplicaSet nor a StatefulSet");
+	if (p->host_network)
+		return fail("HostNetwork", "the pod uses its node's network: its address belongs to the node");
+	if (p->terminating || !p->running)
+		return fail("NotRunning", "the pod is not running (or is being deleted)");
+	if (p->containers != 1)
+		return fail("SeveralContainers", "pods of more than one container cannot be moved yet");
+	if (strcmp(p->owner_kind, "ReplicaSet") != 0 && !p->our_runtime)
+		return fail(
+		        "RuntimeNotGodwit",
+		        "a pod whose name stays must run under godwit's runtime, which keeps kubelet's hands off it "
+		        "while its object is replaced: set runtimeClassName: godwit (or make it the node's default)");
+	if (!strcmp(p->node, s->m->to))
+		return fail("SameNode", "the pod is on that node already");
+	if (!s->to_exists)
+		return fail("NoSuchNode", "there is no node of that name (spec.to)");
+	if (!s->to_has_godwit)
+		return fail("NodeWithoutGodwit", "godwitd is not on that node: label it live.godwit.dev/node=true");
+	return act(CTRL_NOTHING);
+}
+
+static struct ctrl_plan first(const struct ctrl_seen *s)
+{
+	if (unwanted(s))
+		return act(CTRL_CANCELLED);
+	if (!s->m->finalized)
+		return act(CTRL_FINALIZE);
+	struct ctrl_plan bad = judge(s);
+	if (bad.action != CTRL_NOTHING)
+		return bad;
+	if (s->active >= s->max_active || s->active_on_nodes >= s->max_per_node)
+		return is(s, "Pending") ? act(CTRL_NOTHING)
+		                        : (struct ctrl_plan){.action = CTRL_QUEUE,
+		                                             .reason = "Queued",
+		                                             .words = "other migrations come first (limits of the "
+		                                                      "cluster or of a node)"};
+	return act(CTRL_RESOLVE);
+}
+
+static struct ctrl_plan place(const struct ctrl_seen *s)
+{
+	if (unwanted(s))
+		return act(CTRL_CANCELLED);
+	if (!ours(s, &s->target))
+		return s->target.exists ? fail("NameTaken", "there is another pod of the target's name")
+		                        : act(CTRL_MAKE_TARGET);
+	if (s->target.node[0])
+		return act(CTRL_PLACED);
+	if (s->target.unschedulable)
+		return fail("NoCapacity", s->target.words);
+	if (s->phase_age_s > PLACING_TAKES_S)
+		return fail("NotPlaced", "the scheduler has not placed the target pod within 5 minutes");
+	return act(CTRL_NOTHING);
+}
+
+static struct ctrl_plan ask_end(const struct ctrl_seen *s, const char *reason, const char *words)
+{
+	return s->agent_told ? act(CTRL_NOTHING)
+	                     : (struct ctrl_plan){.action = CTRL_ABORT, .reason = reason, .words = words};
+}
+
+static struct ctrl_plan under_way(const struct ctrl_seen *s)
+{
+	int64_t timeout = s->m->timeout_s ? (int64_t)s->m->timeout_s : TIMEOUT_S;
+	if (unwanted(s))
+		return ask_end(s, "Cancelled", "cancelled");
+	if (is(s, "HandOver") && (s->source.exists || !ours(s, &s->target)))
+		return act(CTRL_HAND_OVER);
+	if (is(s, "PreCopy") && !ours(s, &s->target))
+		return ask_end(s, "TargetGone", "the target pod was deleted");
+	if (is(s, "PreCopy") && (!s->source.exists || s->source.terminating))
+		return ask_end(s, "SourceGone", "the pod was deleted while it was being moved");
+	if (s->phase_age_s > timeout + SLACK_S)
+		return ask_end(s, "Timeout", "not moved in time");
+	return act(CTRL_NOTHING);
+}
+
+static struct ctrl_plan committed(const struct ctrl_seen *s)
+{
+	if (!same_name(s)) {
+		bool owned = s->target.owner_kind[0];
+		if (s->source.exists && !s->source.terminating && !owned && ours(s, &s->target) &&
+		    (s->target.ready || s->phase_age_s > READY_TAKES_S))
+			return act(CTRL_ADOPT);
+		if (s->source.exists && !s->source.terminating)
+			return owned || !ours(s, &s->target) ? act(CTRL_DELETE_SOURCE) : act(CTRL_NOTHING);
+	}
+	if (!s->m->source_gone)
+		return act(CTRL_SOURCE_GONE);
+	return s->source.exists ? act(CTRL_NOTHING) : act(CTRL_SUCCEED);
+}
+
+struct ctrl_plan ctrl_plan(const struct ctrl_seen *s)
+{
+	if (gw_migration_over(s->m)) {
+		if (!s->m->finalized)
+			return act(CTRL_NOTHING);
+		return is(s, "Succeeded") ? act(CTRL_UNFINALIZE) : act(CTRL_CLEAN);
+	}
+	if (is(s, "") || is(s, "Pending"))
+		return first(s);
+	if (is(s, "Checking")) {
+		if (unwanted(s))
+			return act(CTRL_CANCELLED);
+		return s->phase_age_s > CHECK_TAKES_S
+		               ? fail("NodeSilent", "godwitd of the source node has not answered within a minute")
+		               : act(CTRL_NOTHING);
+	}
+	if (is(s, "Placing"))
+		return place(s);
+	if (is(s, "Committed"))
+		return committed(s);
+	return under_way(s);
+}
+
+const char *ctrl_action_name(enum ctrl_action a)
+{
+	static const char *const names[] = {[CTRL_NOTHING] = "nothing",
+	                                    [CTRL_FINALIZE] = "finalize",
+	                                    [CTRL_FAIL] = "fail",
+	                                    [CTRL_CANCELLED] = "cancelled",
+	                                    [CTRL_QUEUE] = "queue",
+	                                    [CTRL_RESOLVE] = "resolve",
+	                                    [CTRL_MAKE_TARGET] = "make target",
+	                                    [CTRL_PLACED] = "placed",
+	                                    [CTRL_ABORT] = "abort",
+	                                    [CTRL_HAND_OVER] = "hand over",
+	                                    [CTRL_ADOPT] = "adopt",
+	                                    [CTRL_DELETE_SOURCE] = "delete source",
+	                                    [CTRL_SOURCE_GONE] = "source gone",
+	                                    [CTRL_SUCCEED] = "succeed",
+	                                    [CTRL_CLEAN] = "clean",
+	                                    [CTRL_UNFINALIZE] = "unfinalize"};
+	return names[a];
+}

@@ -1,0 +1,76 @@
+#pragma once
+#include "kube/migration.h"
+
+/* plan: what the controller does next about one Migration.
+ *
+ *   "" ─▶ Checking ─▶ Placing ─▶ PreCopy ─▶ (HandOver) ─▶ Freezing ─▶ Committed ─▶ Succeeded
+ *             │           │          │           │            │
+ *             └───────────┴──────────┴───────────┴────────────┴─▶ Failed, Cancelled
+ *
+ * The node agent of the source (src/node) takes it from Checking to Placing and
+ * from PreCopy to Committed; the controller does the rest. Level-triggered: the
+ * same observation gives the same action, and an action that was done changes
+ * the observation. So a controller may die anywhere.
+ *
+ * Invariants (tests/unit/ctrl):
+ *   1  From PreCopy until the agent says Failed, Cancelled or Committed the
+ *      controller ends nothing: it can only ask (ABORT). It cannot know whether
+ *      the commit has been.
+ *   2  A target pod is deleted only when the agent has said Failed or Cancelled,
+ *      or before PreCopy.
+ *   3  A source pod's object is deleted only after Committed, or in HandOver.
+ *   4  source.gone, which ends the dead copy, is said only when the source's
+ *      object is gone or going.
+ *   5  The target gets its owner only after Committed, and the source is deleted
+ *      only when it has it: the ReplicaSet never counts one too few.
+ *   6  One action at a time; none for what is over and has no finalizer.
+ *
+ * Pure. Any thread. */
+enum ctrl_action {
+	CTRL_NOTHING,
+	CTRL_FINALIZE,    /* our finalizer, so that a deletion is seen */
+	CTRL_FAIL,        /* reason and words below; nothing was begun on the nodes */
+	CTRL_CANCELLED,   /* likewise */
+	CTRL_QUEUE,       /* Pending: other migrations first */
+	CTRL_RESOLVE,     /* source, target, method: Checking */
+	CTRL_MAKE_TARGET, /* Clone: the target pod; SameName: a placeholder */
+	CTRL_PLACED,      /* it has its node: PreCopy */
+	CTRL_ABORT,       /* ask the agent to end it */
+	CTRL_HAND_OVER,   /* SameName: placeholder and source's object go, the target comes */
+	CTRL_ADOPT,       /* owner and labels */
+	CTRL_DELETE_SOURCE,
+	CTRL_SOURCE_GONE,
+	CTRL_SUCCEED,
+	CTRL_CLEAN, /* after a failure: target or placeholder go; what was asked for instead */
+	CTRL_UNFINALIZE,
+};
+const char *ctrl_action_name(enum ctrl_action a);
+
+struct ctrl_pod {
+	bool exists, terminating, running, ready;
+	char uid[GW_K8S_UID], node[GW_K8S_NAME];
+	char migration[GW_K8S_UID]; /* annotation godwit.dev/migration */
+	char owner_kind[64];        /* of the controller; "" for none */
+	bool mirror, host_network, our_runtime;
+	unsigned containers; /* running ones */
+	bool unschedulable;  /* and why: */
+	char words[300];
+};
+
+struct ctrl_seen {
+	const struct gw_migration *m;
+	struct ctrl_pod source; /* what has the source's name, when it is the source (uid), or before that is known */
+	struct ctrl_pod target; /* target, or placeholder */
+	bool to_exists, to_has_godwit;
+	unsigned active, active_on_nodes, max_active, max_per_node;
+	int64_t phase_age_s; /* since the last change */
+	bool agent_told;     /* ABORT was said */
+};
+
+struct ctrl_plan {
+	enum ctrl_action action;
+	const char *reason; /* of FAIL, QUEUE and ABORT */
+	const char *words;
+};
+
+struct ctrl_plan ctrl_plan(const struct ctrl_seen *s);

@@ -1,0 +1,168 @@
+#include "node/agent.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/gw_log.h"
+#include "base/scope.h"
+#include "move/held.h"
+#include "node/agent_priv.h"
+
+/* ---- threads at work ---- */
+
+bool agent_begin(struct agent *a, const char *uid)
+{
+	int at = -1;
+	pthread_mutex_lock(&a->lock);
+	for (int i = 0; i < AGENT_KNOWN_MAX; i++) {
+		if (!strcmp(a->busy[i], uid)) {
+			at = -1;
+			break;
+		}
+		if (!a->busy[i][0] && at < 0)
+			at = i;
+	}
+	if (at >= 0)
+		(void)snprintf(a->busy[at], sizeof(a->busy[at]), "%s", uid);
+	pthread_mutex_unlock(&a->lock);
+	return at >= 0;
+}
+
+void agent_end(struct agent *a, const char *uid)
+{
+	pthread_mutex_lock(&a->lock);
+	for (int i = 0; i < AGENT_KNOWN_MAX; i++)
+		if (!strcmp(a->busy[i], uid))
+			a->busy[i][0] = 0;
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* ---- what is known ---- */
+
+static struct gw_migration **slot_of(struct agent *a, const char *uid)
+{
+	struct gw_migration **free_slot = NULL;
+	for (int i = 0; i < AGENT_KNOWN_MAX; i++) {
+		if (a->known[i] && !strcmp(a->known[i]->uid, uid))
+			return &a->known[i];
+		if (!a->known[i] && !free_slot)
+			free_slot = &a->known[i];
+	}
+	return free_slot;
+}
+
+bool agent_latest(struct agent *a, const char *uid, struct gw_migration *out)
+{
+	pthread_mutex_lock(&a->lock);
+	struct gw_migration **s = slot_of(a, uid);
+	bool here = s && *s;
+	if (here)
+		*out = **s;
+	pthread_mutex_unlock(&a->lock);
+	return here;
+}
+
+static void remember(struct agent *a, const struct gw_migration *m, bool gone)
+{
+	pthread_mutex_lock(&a->lock);
+	struct gw_migration **s = slot_of(a, m->uid);
+	if (s && (gone || gw_migration_over(m))) {
+		free(gw_take(*s));
+	} else if (s) {
+		if (!*s)
+			*s = malloc(sizeof(**s));
+		if (*s)
+			**s = *m;
+	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* Hook of the engine: may this peer bring this migration? */
+static bool may_come(void *arg, const char *mig, const char *peer)
+{
+	struct gw_migration m;
+	return agent_latest(arg, mig, &m) && !strcmp(m.source_node, peer) && !gw_migration_committed(&m);
+}
+
+/* ---- what a Migration asks for ---- */
+
+static bool in(const char *phase, const char *words)
+{
+	return phase[0] && strstr(words, phase);
+}
+
+static void act_as_source(struct agent *a, const struct gw_migration *m)
+{
+	struct gw_err e;
+	if ((m->cancel || m->deleting || m->abort) && !gw_migration_committed(m))
+		(void)gw_source_cancel(a->d, m->uid, &e); /* what is not under way: agent_move */
+	if (!strcmp(m->phase, "Checking"))
+		agent_check(a, m);
+	else if (in(m->phase, "PreCopy HandOver Freezing"))
+		agent_move(a, m);
+	if (m->source_gone && gw_held_release(a->d, m->uid, &e) < 0)
+		gw_debug("nothing to release", kv_str("mig", m->uid), kv_str("reason", e.text));
+}
+
+static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object)
+{
+	struct agent *a = arg;
+	struct gw_migration m;
+	if (!object)
+		return;
+	gw_migration_parse(object, &m);
+	bool source = !strcmp(m.source_node, a->node), target = !strcmp(m.target_node, a->node);
+	if (!source && !target)
+		return;
+	remember(a, &m, what == GW_FOLLOW_DELETED);
+	if (!source)
+		return;
+	if (what == GW_FOLLOW_DELETED) {
+		struct gw_err e;
+		(void)gw_source_cancel(a->d, m.uid, &e);
+		(void)gw_held_release(a->d, m.uid, &e);
+		return;
+	}
+	act_as_source(a, &m);
+}
+
+static void *follow_migrations(void *arg)
+{
+	struct agent *a = arg;
+	struct gw_kube *k;
+	struct gw_err e;
+	if (gw_kube_open(&a->config, &k, &e) < 0) {
+		gw_error("no Migrations can be followed", kv_str("reason", e.text));
+		return NULL;
+	}
+	const struct gw_follow f = {.path = GW_MIGRATIONS, .stop_fd = a->d->stop_fd, .fn = on_migration, .ctx = a};
+	gw_kube_follow(k, &f);
+	gw_kube_close(k);
+	return NULL;
+}
+
+int gw_agent_start(struct gw_daemon *d, const struct gw_agent_opts *o, struct gw_err *e)
+{
+	static struct agent a;
+	int rc = gw_kube_config_find(o->kubeconfig, &a.config, e);
+	if (rc < 0)
+		return gw_wrap(e, "take part in a cluster");
+	a.d = d;
+	a.port = o->port;
+	(void)snprintf(a.node, sizeof(a.node), "%s", o->node);
+	pthread_mutex_init(&a.lock, NULL);
+	d->may_come = may_come;
+	d->may_come_ctx = &a;
+	void *(*const threads[])(void *) = {agent_nodes, follow_migrations};
+	for (size_t i = 0; i < gw_countof(threads); i++) {
+		pthread_t t;
+		rc = pthread_create(&t, NULL, threads[i], &a);
+		if (rc != 0)
+			return gw_fail(e, GW_SYS, rc, "start the agent's threads");
+		pthread_detach(t);
+	}
+	gw_info("part of a cluster", kv_str("server", a.config.server), kv_str("node", a.node));
+	return 0;
+}

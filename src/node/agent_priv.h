@@ -1,0 +1,34 @@
+#pragma once
+#include <pthread.h>
+
+#include "kube/follow.h"
+#include "kube/migration.h"
+#include "node/agent.h"
+
+/* The agent's inside: agent.c (what Migrations ask for), agent_run.c (one
+ * outgoing migration), agent_nodes.c (Node objects). */
+enum { AGENT_KNOWN_MAX = 512 };
+
+struct agent {
+	struct gw_daemon *d;
+	struct gw_kube_config config;
+	char node[GW_K8S_NAME];
+	uint16_t port;
+	pthread_mutex_t lock;                        /* of what follows */
+	struct gw_migration *known[AGENT_KNOWN_MAX]; /* those that concern this node */
+	char busy[AGENT_KNOWN_MAX][GW_K8S_UID];      /* migrations that a thread is at */
+};
+
+/* agent_run.c: threads of one migration; each frees its copy. */
+void agent_check(struct agent *a, const struct gw_migration *m);
+void agent_move(struct agent *a, const struct gw_migration *m);
+/* What godwitd has of it: nothing, something under way, or a dead copy that waits. */
+enum agent_engine { ENGINE_NONE, ENGINE_BUSY, ENGINE_MOVED };
+enum agent_engine agent_engine(struct agent *a, const char *uid);
+void agent_tell_committed(struct agent *a, struct gw_kube *k, const struct gw_migration *m);
+
+bool agent_begin(struct agent *a, const char *uid); /* false: a thread is at it */
+void agent_end(struct agent *a, const char *uid);
+bool agent_latest(struct agent *a, const char *uid, struct gw_migration *out);
+
+void *agent_nodes(void *agent); /* agent_nodes.c: a thread */

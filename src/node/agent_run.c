@@ -1,0 +1,265 @@
+/* agent_run: the check and the move of one Migration whose source is here. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/gw_log.h"
+#include "base/io.h"
+#include "base/scope.h"
+#include "move/held.h"
+#include "node/agent_priv.h"
+
+enum { TELL_EVERY_MS = 1000, LOOK_MS = 200, TIMEOUT_S = 600, RECOVER_LOOK_US = 200000 };
+
+struct job {
+	struct agent *a;
+	struct gw_migration m;
+	struct gw_kube *k;
+};
+
+static void launch(struct agent *a, const struct gw_migration *m, void *(*body)(void *))
+{
+	if (!agent_begin(a, m->uid))
+		return;
+	struct job *j = calloc(1, sizeof(*j));
+	struct gw_err e;
+	pthread_t t;
+	bool ok = j != NULL;
+	if (ok) {
+		*j = (struct job){.a = a, .m = *m};
+		ok = gw_kube_open(&a->config, &j->k, &e) == 0;
+	}
+	if (ok && pthread_create(&t, NULL, body, j) == 0) {
+		pthread_detach(t);
+		return;
+	}
+	gw_error("no thread for a migration", kv_str("mig", m->uid));
+	if (j)
+		gw_kube_close(j->k);
+	free(j);
+	agent_end(a, m->uid);
+}
+
+static void job_end(struct job *j)
+{
+	agent_end(j->a, j->m.uid);
+	gw_kube_close(j->k);
+	free(j);
+}
+
+static void tell_phase(struct job *j, const char *phase, const char *reason, const char *words)
+{
+	struct gw_err e;
+	if (gw_migration_phase(j->k, &j->m, phase, reason, words, &e) < 0)
+		gw_error("the API server was not told", kv_str("mig", j->m.uid), kv_str("phase", phase),
+		         kv_str("reason", e.text));
+}
+
+static void fill_opts(const struct job *j, struct gw_move_opts *o)
+{
+	const struct gw_migration *m = &j->m;
+	gw_move_defaults(o);
+	(void)snprintf(o->container, sizeof(o->container), "%s", m->container_id);
+	(void)snprintf(o->to, sizeof(o->to), "%.127s", m->target_node);
+	(void)snprintf(o->runc_root, sizeof(o->runc_root), "%s", j->a->d->cfg.runc_root);
+	(void)snprintf(o->claim, sizeof(o->claim), "%.127s", m->container);
+	(void)snprintf(o->mig, sizeof(o->mig), "%s", m->uid);
+	o->same_name = !strcmp(m->method, "SameName");
+	if (m->max_freeze_ms)
+		o->max_freeze_us = m->max_freeze_ms * 1000;
+	if (m->want_freeze_ms)
+		o->want_freeze_us = m->want_freeze_ms * 1000;
+	o->bandwidth = m->bandwidth;
+	o->throttle = m->throttle;
+	o->zstd = m->zstd;
+	o->timeout_ms = (m->timeout_s ? m->timeout_s : TIMEOUT_S) * 1000;
+}
+
+/* ---- the check ---- */
+
+static void put_reasons(yyjson_mut_doc *doc, yyjson_mut_val *check, yyjson_val *result)
+{
+	yyjson_mut_val *arr = yyjson_mut_arr(doc);
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(result, "reasons"));
+	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));) {
+		yyjson_mut_val *o = yyjson_mut_arr_add_obj(doc, arr);
+		yyjson_mut_obj_add_strcpy(doc, o, "code", gw_json_str(v, "code", ""));
+		yyjson_mut_obj_add_strcpy(doc, o, "text", gw_json_str(v, "text", ""));
+		yyjson_mut_obj_add_strcpy(doc, o, "wayOut", gw_json_str(v, "way_out", ""));
+		yyjson_mut_obj_add_bool(doc, o, "isWarning", gw_json_bool(v, "is_warning", false));
+	}
+	yyjson_mut_obj_add_bool(doc, check, "ok", gw_json_bool(result, "ok", false));
+	yyjson_mut_obj_add_val(doc, check, "reasons", arr);
+}
+
+static yyjson_val *first_blocker(yyjson_val *result)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(result, "reasons"));
+	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
+		if (!gw_json_bool(v, "is_warning", false))
+			return v;
+	return NULL;
+}
+
+static void tell_check(struct job *j, yyjson_val *result)
+{
+	char words[900], now[32];
+	struct gw_err e;
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc), *check = yyjson_mut_obj(doc);
+	yyjson_val *why = first_blocker(result);
+	put_reasons(doc, check, result);
+	yyjson_mut_obj_add_val(doc, o, "check", check);
+	yyjson_mut_obj_add_strcpy(doc, o, "network", gw_json_str(result, "network", ""));
+	yyjson_mut_obj_add_str(doc, o, "phase", why ? "Failed" : "Placing");
+	gw_k8s_now(now);
+	if (why) {
+		(void)snprintf(words, sizeof(words), "%s. %s", gw_json_str(why, "text", ""),
+		               gw_json_str(why, "way_out", ""));
+		yyjson_mut_obj_add_strcpy(doc, o, "reason", gw_json_str(why, "code", ""));
+		yyjson_mut_obj_add_str(doc, o, "message", words);
+		yyjson_mut_obj_add_str(doc, o, "completionTime", now);
+	}
+	if (gw_migration_patch_status(j->k, &j->m, doc, &e) < 0)
+		gw_error("the API server was not told of a check", kv_str("mig", j->m.uid), kv_str("reason", e.text));
+}
+
+static void *check_main(void *arg)
+{
+	struct job *j = arg;
+	struct gw_move_opts o;
+	struct gw_err e = {.class = GW_OK};
+	gw_auto(jmut) yyjson_mut_doc *doc = gw_status_new();
+	fill_opts(j, &o);
+	int rc = gw_source_check(j->a->d, &o, doc, yyjson_mut_doc_get_root(doc), &e);
+	gw_auto(jdoc) yyjson_doc *result = rc == 0 ? yyjson_mut_doc_imut_copy(doc, NULL) : NULL;
+	if (rc == 0 && result)
+		tell_check(j, yyjson_doc_get_root(result));
+	else
+		tell_phase(j, "Failed", e.code[0] ? e.code : "CheckFailed", e.text);
+	job_end(j);
+	return NULL;
+}
+
+void agent_check(struct agent *a, const struct gw_migration *m)
+{
+	launch(a, m, check_main);
+}
+
+/* ---- the move ---- */
+
+enum agent_engine agent_engine(struct agent *a, const char *uid)
+{
+	char path[PATH_MAX + 64];
+	if (gw_held_moved(a->d, uid))
+		return ENGINE_MOVED;
+	gw_path(path, sizeof(path), "%s/journal/%s.json", a->d->cfg.state_dir, uid);
+	return access(path, F_OK) == 0 ? ENGINE_BUSY : ENGINE_NONE;
+}
+
+static void tell_progress(struct job *j, const struct gw_facts_of_run *r)
+{
+	struct gw_err e;
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *p = yyjson_mut_obj(doc);
+	yyjson_mut_obj_add_uint(doc, p, "rounds", r->rounds);
+	yyjson_mut_obj_add_uint(doc, p, "sentBytes", r->bytes);
+	yyjson_mut_obj_add_uint(doc, p, "totalBytes", r->total_pages * 4096);
+	yyjson_mut_obj_add_uint(doc, p, "dirtyRateBps", r->dirty_rate_bps);
+	yyjson_mut_obj_add_uint(doc, p, "sendRateBps", r->send_rate_bps);
+	yyjson_mut_obj_add_uint(doc, p, "predictedFreezeMs", r->predicted_us / 1000);
+	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "progress", p);
+	if (gw_migration_patch_status(j->k, &j->m, doc, &e) < 0)
+		gw_warn("progress not told", kv_str("mig", j->m.uid), kv_str("reason", e.text));
+}
+
+static void tell_committed(struct job *j, const struct gw_facts_of_run *r)
+{
+	struct gw_err e;
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
+	yyjson_mut_obj_add_str(doc, o, "phase", "Committed");
+	if (r) {
+		yyjson_mut_val *res = yyjson_mut_obj(doc), *steps = yyjson_mut_obj(doc);
+		for (int i = 0; i < GW_STEPS; i++)
+			yyjson_mut_obj_add_uint(doc, steps, gw_step_names[i], r->step_us[i]);
+		yyjson_mut_obj_add_uint(doc, res, "freezeMs", (r->freeze_us + 500) / 1000);
+		yyjson_mut_obj_add_uint(doc, res, "freezeUs", r->freeze_us);
+		yyjson_mut_obj_add_uint(doc, res, "heldPackets", r->held_packets);
+		yyjson_mut_obj_add_uint(doc, res, "rounds", r->rounds);
+		yyjson_mut_obj_add_uint(doc, res, "sentBytes", r->bytes);
+		yyjson_mut_obj_add_val(doc, res, "stepsUs", steps);
+		yyjson_mut_obj_add_val(doc, o, "result", res);
+	}
+	if (gw_migration_patch_status(j->k, &j->m, doc, &e) < 0)
+		gw_error("the API server was not told of the commit", kv_str("mig", j->m.uid),
+		         kv_str("reason", e.text));
+}
+
+/* Until it ends or has moved. */
+static void accompany(struct job *j, struct gw_progress *p)
+{
+	uint64_t version = 0, told_ms = gw_now_ms();
+	bool handed = false;
+	for (;;) {
+		struct gw_facts_of_run r;
+		gw_progress_get(p, &version, LOOK_MS, &r);
+		if (!strcmp(r.phase, "Moved") || !strcmp(r.phase, "Done"))
+			return tell_committed(j, &r);
+		if (r.ended_ms)
+			return tell_phase(j, !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
+			                  r.err.code[0] ? r.err.code : "MigrationFailed", r.err.text);
+		if (!strcmp(r.phase, "Waiting") && !handed && !strcmp(j->m.method, "SameName")) {
+			handed = true;
+			tell_phase(j, "HandOver", NULL, NULL);
+		}
+		if (gw_now_ms() - told_ms >= TELL_EVERY_MS && r.rounds) {
+			told_ms = gw_now_ms();
+			tell_progress(j, &r);
+		}
+		gw_sleep_us(20000);
+	}
+}
+
+/* A godwitd before this one was at it. */
+static bool wait_recovered(struct job *j)
+{
+	for (;;) {
+		enum agent_engine was = agent_engine(j->a, j->m.uid);
+		if (was == ENGINE_MOVED)
+			tell_committed(j, NULL);
+		if (was != ENGINE_BUSY)
+			return was == ENGINE_NONE;
+		gw_sleep_us(RECOVER_LOOK_US);
+	}
+}
+
+static void *move_main(void *arg)
+{
+	struct job *j = arg;
+	struct gw_move_opts o;
+	struct gw_progress *p;
+	struct gw_err e = {.class = GW_OK};
+	bool free_hand = wait_recovered(j);
+	if (free_hand && (j->m.cancel || j->m.deleting || j->m.abort)) {
+		tell_phase(j, "Cancelled", j->m.reason[0] ? j->m.reason : "Cancelled",
+		           "called off before pre-copy began");
+	} else if (free_hand) {
+		fill_opts(j, &o);
+		if (gw_source_start(j->a->d, &o, &p, &e) == 0) {
+			accompany(j, p);
+			gw_progress_unref(p);
+		} else {
+			tell_phase(j, "Failed", e.code[0] ? e.code : "MigrationFailed", e.text);
+		}
+	}
+	job_end(j);
+	return NULL;
+}
+
+void agent_move(struct agent *a, const struct gw_migration *m)
+{
+	launch(a, m, move_main);
+}
