@@ -112,7 +112,7 @@ int gw_lease_hold(struct gw_lease *l, struct gw_kube *k)
 	if (rc == 1)
 		l->renewed_ms = gw_now_ms();
 	if (was != gw_lease_is_held(l))
-		gw_info(l->held ? "leading" : "not leading", kv_str("lease", l->name), kv_str("reason", e.text));
+		gw_info(l->held ? "leading" : "not leading", kv_str("lease", l->name));
 	l->next_ms = gw_now_ms() + GW_LEASE_EVERY_MS;
 	return GW_LEASE_EVERY_MS;
 }

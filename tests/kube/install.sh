@@ -52,6 +52,29 @@ gw_up() { on "$1" test -S /run/godwit/godwit.sock; }
 gw_daemon() { # HOST: starts it (again); its log is /var/log/godwitd.log there
 	on "$1" sh -c 'mkdir -p /run/godwit; setsid /opt/godwit/bin/godwitd --name "$0" --runc-root /run/containerd/runc/k8s.io --log-level debug >>/var/log/godwitd.log 2>&1 </dev/null & echo $! >/run/godwit/pid' "$1"
 }
+gw_kubeconfig() { # HOST
+	k config view --raw --flatten -o json | on "$1" sh -c 'mkdir -p /etc/godwit; umask 077; cat >/etc/godwit/kubeconfig.json'
+}
+# The same as part of the cluster: Migration objects say what to do.
+gw_agent() { # HOST
+	on "$1" sh -c 'mkdir -p /run/godwit; setsid /opt/godwit/bin/godwitd --name "$0" --kube --kubeconfig /etc/godwit/kubeconfig.json --runc-root /run/containerd/runc/k8s.io --log-level debug >>/var/log/godwitd.log 2>&1 </dev/null & echo $! >/run/godwit/pid' "$1"
+}
+gw_controller() { # starts it (again) on the control host
+	gw_controller_stop TERM
+	on control sh -c 'mkdir -p /opt/godwit/bin; setsid "$0/bin/godwit-controller" --kubeconfig /etc/godwit/kubeconfig.json >>/var/log/godwit-controller.log 2>&1 </dev/null & echo $! >/run/godwit-controller.pid' "$GW"
+}
+gw_controller_stop() { # SIGNAL
+	on control sh -c 'p=$(cat /run/godwit-controller.pid 2>/dev/null) || exit 0; kill -$0 $p 2>/dev/null || exit 0; while kill -0 $p 2>/dev/null; do sleep 0.05; done' "$1"
+}
+# All of it, as deploy/ says, with the programs as processes of the hosts.
+gw_cluster() {
+	local n
+	for n in "${NODES[@]}"; do gw_cni "$n" && gw_programs "$n" && gw_kubeconfig "$n" || return 1; done
+	gw_kubeconfig control && gw_pki && gw_routes control && k apply -f "$TOP/deploy/" >/dev/null || return 1
+	k label node "${NODES[@]}" live.godwit.dev/node=true --overwrite >/dev/null || return 1
+	for n in "${NODES[@]}"; do gw_agent "$n" && retry 10 gw_up "$n" || return 1; done
+	gw_controller
+}
 gw_log() { on "$1" tail -n "${2:-15}" /var/log/godwitd.log; }
 gw_install() {
 	local n
