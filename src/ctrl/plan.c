@@ -136,7 +136,9 @@ static struct ctrl_plan committed(const struct ctrl_seen *s)
 	}
 	if (!s->m->source_gone)
 		return act(CTRL_SOURCE_GONE);
-	return s->source.exists ? act(CTRL_NOTHING) : act(CTRL_SUCCEED);
+	if (s->source.exists || (ours(s, &s->target) && !s->target.ready && s->phase_age_s <= READY_TAKES_S))
+		return act(CTRL_NOTHING);
+	return act(CTRL_SUCCEED);
 }
 
 struct ctrl_plan ctrl_plan(const struct ctrl_seen *s)

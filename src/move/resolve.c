@@ -5,6 +5,7 @@
  * `instance` changed or it does not know the migration: its copy is gone; a
  * person may say so with `godwit resolve` when it cannot be asked). */
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -414,10 +415,30 @@ static void recover_one(void *ctx, struct gw_journal *j)
 	(void)gw_remove_tree(dir, &e);
 }
 
+/* Work files of migrations that had not come so far as to be in the journal. */
+static void sweep_work(struct gw_daemon *d)
+{
+	char path[PATH_MAX + 300];
+	struct gw_err e;
+	gw_path(path, sizeof(path), "%s/mig", d->cfg.state_dir);
+	gw_auto(dir) DIR *dir = opendir(path);
+	for (struct dirent *de; dir && (de = readdir(dir));) {
+		if (!gw_mig_valid(de->d_name))
+			continue; /* ".", and MIG.commit */
+		gw_path(path, sizeof(path), "%s/journal/%s.json", d->cfg.state_dir, de->d_name);
+		if (access(path, F_OK) == 0)
+			continue;
+		gw_path(path, sizeof(path), "%s/mig/%s", d->cfg.state_dir, de->d_name);
+		if (gw_remove_tree(path, &e) < 0)
+			gw_warn("work files not removed", kv_str("path", path), kv_str("reason", e.text));
+	}
+}
+
 void gw_resolve_recover(struct gw_daemon *d)
 {
 	struct gw_err e;
 	if (gw_hold_sweep(&e) < 0)
 		gw_warn("rules of an earlier godwitd not removed", kv_str("reason", e.text));
 	gw_journal_each(d->cfg.state_dir, recover_one, d);
+	sweep_work(d);
 }

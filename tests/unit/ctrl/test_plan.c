@@ -1,0 +1,300 @@
+#include "test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/scope.h"
+#include "ctrl/plan.h"
+#include "ctrl/target.h"
+
+static const char *const PHASES[] = {"",         "Pending",   "Checking",  "Placing", "PreCopy",  "HandOver",
+                                     "Freezing", "Committed", "Succeeded", "Failed",  "Cancelled"};
+static const char *const METHODS[] = {"", "Clone", "SameName"};
+
+static bool in(const char *phase, const char *words)
+{
+	return *phase && strstr(words, phase);
+}
+
+/* Every combination of what the plan looks at. */
+struct sweep {
+	struct gw_migration m;
+	struct ctrl_seen s;
+};
+
+static void set(struct sweep *w, unsigned bits, const char *phase, const char *method)
+{
+	*w = (struct sweep){.s = {.m = &w->m, .max_active = 4, .max_per_node = 2}};
+	(void)snprintf(w->m.uid, sizeof(w->m.uid), "u-1");
+	(void)snprintf(w->m.to, sizeof(w->m.to), "node-b");
+	(void)snprintf(w->m.phase, sizeof(w->m.phase), "%s", phase);
+	(void)snprintf(w->m.method, sizeof(w->m.method), "%s", method);
+	w->m.finalized = bits & 1;
+	w->m.cancel = bits & 2;
+	w->m.deleting = bits & 4;
+	w->m.source_gone = bits & 8;
+	w->s.source = (struct ctrl_pod){
+	        .exists = bits & 16, .terminating = bits & 32, .running = true, .containers = 1, .our_runtime = true};
+	w->s.target = (struct ctrl_pod){.exists = bits & 64, .ready = bits & 128, .unschedulable = bits & 256};
+	if (bits & 512)
+		(void)snprintf(w->s.target.migration, sizeof(w->s.target.migration), "u-1");
+	if (bits & 1024)
+		(void)snprintf(w->s.target.node, sizeof(w->s.target.node), "node-b");
+	if (bits & 2048)
+		(void)snprintf(w->s.target.owner_kind, sizeof(w->s.target.owner_kind), "ReplicaSet");
+	w->s.phase_age_s = bits & 4096 ? 100000 : 1;
+	w->s.agent_told = bits & 8192;
+	w->s.to_exists = w->s.to_has_godwit = true;
+}
+
+static void each(void (*fn)(const struct sweep *w, enum ctrl_action a))
+{
+	for (size_t p = 0; p < gw_countof(PHASES); p++)
+		for (size_t k = 0; k < gw_countof(METHODS); k++)
+			for (unsigned bits = 0; bits < 1u << 14; bits++) {
+				struct sweep w;
+				set(&w, bits, PHASES[p], METHODS[k]);
+				w.s.m = &w.m;
+				fn(&w, ctrl_plan(&w.s).action);
+			}
+}
+
+static void one_may_only_ask(const struct sweep *w, enum ctrl_action a)
+{
+	if (in(w->m.phase, "PreCopy HandOver Freezing"))
+		assert_true(a == CTRL_NOTHING || a == CTRL_ABORT || a == CTRL_HAND_OVER);
+}
+static void from_pre_copy_to_the_agents_word_the_controller_only_asks(void **s)
+{
+	(void)s;
+	each(one_may_only_ask);
+}
+
+static void two_clean(const struct sweep *w, enum ctrl_action a)
+{
+	if (a == CTRL_CLEAN)
+		assert_true(in(w->m.phase, "Failed Cancelled"));
+}
+static void a_target_is_deleted_only_after_a_failure(void **s)
+{
+	(void)s;
+	each(two_clean);
+}
+
+static void three_source(const struct sweep *w, enum ctrl_action a)
+{
+	if (a == CTRL_DELETE_SOURCE)
+		assert_string_equal(w->m.phase, "Committed");
+	if (a == CTRL_HAND_OVER)
+		assert_string_equal(w->m.phase, "HandOver");
+}
+static void a_source_is_deleted_only_after_the_commit_or_in_the_hand_over(void **s)
+{
+	(void)s;
+	each(three_source);
+}
+
+static void four_gone(const struct sweep *w, enum ctrl_action a)
+{
+	if (a == CTRL_SOURCE_GONE)
+		assert_true(!strcmp(w->m.phase, "Committed") &&
+		            (!w->s.source.exists || w->s.source.terminating || !strcmp(w->m.method, "SameName")));
+	if (a == CTRL_SUCCEED)
+		assert_true(w->m.source_gone && !w->s.source.exists);
+}
+static void the_dead_copy_ends_only_when_its_object_is_gone_or_going(void **s)
+{
+	(void)s;
+	each(four_gone);
+}
+
+static void five_owner(const struct sweep *w, enum ctrl_action a)
+{
+	if (a == CTRL_ADOPT)
+		assert_string_equal(w->m.phase, "Committed");
+	/* Its target may have been deleted by somebody; then there is nothing to wait for. */
+	if (a == CTRL_DELETE_SOURCE && w->s.target.exists && !strcmp(w->s.target.migration, "u-1"))
+		assert_true(w->s.target.owner_kind[0] != 0);
+}
+static void the_target_has_its_owner_before_the_source_goes(void **s)
+{
+	(void)s;
+	each(five_owner);
+}
+
+static void six_over(const struct sweep *w, enum ctrl_action a)
+{
+	if (gw_migration_over(&w->m) && !w->m.finalized)
+		assert_int_equal(a, CTRL_NOTHING);
+	if (gw_migration_over(&w->m))
+		assert_true(a == CTRL_NOTHING || a == CTRL_CLEAN || a == CTRL_UNFINALIZE);
+}
+static void what_is_over_is_left_alone(void **s)
+{
+	(void)s;
+	each(six_over);
+}
+
+static struct ctrl_plan judge(struct sweep *w)
+{
+	w->m.finalized = true;
+	w->s.m = &w->m;
+	return ctrl_plan(&w->s);
+}
+
+static void every_refusal_has_its_reason(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *reason;
+		struct ctrl_pod p;
+		bool no_node, no_godwit;
+	} cases[] = {
+	        {"NoSuchPod", {.exists = false}},
+	        {"StaticPod", {.exists = true, .mirror = true}},
+	        {"DaemonSet", {.exists = true, .owner_kind = "DaemonSet"}},
+	        {"Job", {.exists = true, .owner_kind = "Job"}},
+	        {"UnknownOwner", {.exists = true, .owner_kind = "Rollout"}},
+	        {"HostNetwork", {.exists = true, .host_network = true}},
+	        {"NotRunning", {.exists = true}},
+	        {"NotRunning", {.exists = true, .running = true, .terminating = true}},
+	        {"SeveralContainers", {.exists = true, .running = true, .containers = 2}},
+	        {"RuntimeNotGodwit", {.exists = true, .running = true, .containers = 1}},
+	        {"SameNode", {.exists = true, .running = true, .containers = 1, .our_runtime = true, .node = "node-b"}},
+	        {"NoSuchNode",
+	         {.exists = true, .running = true, .containers = 1, .our_runtime = true},
+	         .no_node = true},
+	        {"NodeWithoutGodwit",
+	         {.exists = true, .running = true, .containers = 1, .our_runtime = true},
+	         .no_godwit = true},
+	};
+	for (size_t i = 0; i < gw_countof(cases); i++) {
+		struct sweep w;
+		set(&w, 0, "", "");
+		w.s.source = cases[i].p;
+		w.s.to_exists = !cases[i].no_node;
+		w.s.to_has_godwit = !cases[i].no_godwit;
+		struct ctrl_plan p = judge(&w);
+		assert_int_equal(p.action, CTRL_FAIL);
+		assert_string_equal(p.reason, cases[i].reason);
+		assert_true(strlen(p.words) > 10);
+	}
+}
+
+static void a_clone_of_plain_runc_may_move(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 0, "", "");
+	w.s.source = (struct ctrl_pod){.exists = true, .running = true, .containers = 1, .owner_kind = "ReplicaSet"};
+	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
+}
+
+static void those_over_the_limit_wait(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 1 | 16, "", "");
+	w.s.active = 4;
+	assert_int_equal(judge(&w).action, CTRL_QUEUE);
+	w.s.active = 0;
+	w.s.active_on_nodes = 2;
+	assert_int_equal(judge(&w).action, CTRL_QUEUE);
+	(void)snprintf(w.m.phase, sizeof(w.m.phase), "Pending");
+	assert_int_equal(judge(&w).action, CTRL_NOTHING);
+	w.s.active_on_nodes = 1;
+	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
+}
+
+/* ---- the pods it makes ---- */
+
+static const char POD[] =
+        "{\"metadata\":{\"name\":\"web-5d-x\",\"labels\":{\"app\":\"web\",\"pod-template-hash\":\"5d\"},"
+        "\"annotations\":{\"a\":\"1\","
+        "\"godwit.dev/migration\":\"old\"},\"ownerReferences\":[{\"kind\":\"ReplicaSet\",\"controller\":true}]},"
+        "\"spec\":{\"nodeName\":\"node-a\",\"hostname\":\"h\",\"initContainers\":[{\"name\":\"i\"}],"
+        "\"affinity\":{\"nodeAffinity\":{\"requiredDuringSchedulingIgnoredDuringExecution\":{\"nodeSelectorTerms\":["
+        "{\"matchExpressions\":[{\"key\":\"disk\",\"operator\":\"Exists\"}]},{\"matchFields\":[{\"key\":\"metadata."
+        "name\"}]}]}}},"
+        "\"containers\":[{\"name\":\"c\",\"image\":\"i\",\"args\":[\"x\"],\"resources\":{\"requests\":{\"cpu\":\"1\"}},"
+        "\"volumeMounts\":[{\"name\":\"kube-api-access-1\"},{\"name\":\"data\"}]}],"
+        "\"volumes\":[{\"name\":\"kube-api-access-1\"},{\"name\":\"data\"}]}}";
+
+static char *made(bool same_name, bool placeholder)
+{
+	struct gw_migration m = {.namespace = "ns", .pod = "web-5d-x", .uid = "abcdef12-0000", .to = "node-b"};
+	gw_auto(jdoc) yyjson_doc *pod = yyjson_read(POD, strlen(POD), 0);
+	assert_non_null(pod);
+	yyjson_val *o = yyjson_doc_get_root(pod);
+	gw_auto(jmut) yyjson_mut_doc *doc =
+	        placeholder ? ctrl_placeholder(&m, o) : ctrl_target(&m, o, "{\"ifname\":\"eth0\"}", same_name);
+	return gw_json_text(doc, NULL);
+}
+
+static void a_clone_has_no_owner_and_no_template_hash(void **state)
+{
+	(void)state;
+	gw_auto(mem) char *t = made(false, false);
+	assert_null(strstr(t, "ownerReferences"));
+	assert_null(strstr(t, "pod-template-hash"));
+	assert_non_null(strstr(t, "\"name\":\"web-5d-x-mabcde\""));
+	assert_non_null(strstr(t, "\"app\":\"web\""));
+	assert_non_null(strstr(t, "\"godwit.dev/migration\":\"abcdef12-0000\""));
+	assert_null(strstr(t, "\"old\""));
+	assert_null(strstr(t, "nodeName"));
+	assert_null(strstr(t, "initContainers"));
+	assert_null(strstr(t, "kube-api-access"));
+	assert_non_null(strstr(t, "\"name\":\"data\""));
+	assert_non_null(strstr(t, "\"runtimeClassName\":\"godwit\""));
+}
+
+static void a_pod_that_keeps_its_name_has_its_owner(void **state)
+{
+	(void)state;
+	gw_auto(mem) char *t = made(true, false);
+	assert_non_null(strstr(t, "\"name\":\"web-5d-x\""));
+	assert_non_null(strstr(t, "ownerReferences"));
+	assert_non_null(strstr(t, "pod-template-hash"));
+}
+
+static void every_alternative_of_its_affinity_names_the_node(void **state)
+{
+	(void)state;
+	gw_auto(mem) char *t = made(false, false);
+	unsigned n = 0;
+	for (const char *p = t; (p = strstr(p, "\"values\":[\"node-b\"]")); p++)
+		n++;
+	assert_int_equal(n, 2);
+	assert_non_null(strstr(t, "\"disk\""));
+}
+
+static void a_placeholder_asks_for_the_room_and_runs_nothing(void **state)
+{
+	(void)state;
+	gw_auto(mem) char *t = made(true, true);
+	assert_non_null(strstr(t, "\"cpu\":\"1\""));
+	assert_non_null(strstr(t, "\"name\":\"web-5d-x-pabcde\""));
+	assert_null(strstr(t, "\"args\""));
+	assert_null(strstr(t, "\"app\":\"web\""));
+	assert_null(strstr(t, "volumes"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(from_pre_copy_to_the_agents_word_the_controller_only_asks),
+	        cmocka_unit_test(a_target_is_deleted_only_after_a_failure),
+	        cmocka_unit_test(a_source_is_deleted_only_after_the_commit_or_in_the_hand_over),
+	        cmocka_unit_test(the_dead_copy_ends_only_when_its_object_is_gone_or_going),
+	        cmocka_unit_test(the_target_has_its_owner_before_the_source_goes),
+	        cmocka_unit_test(what_is_over_is_left_alone),
+	        cmocka_unit_test(every_refusal_has_its_reason),
+	        cmocka_unit_test(a_clone_of_plain_runc_may_move),
+	        cmocka_unit_test(those_over_the_limit_wait),
+	        cmocka_unit_test(a_clone_has_no_owner_and_no_template_hash),
+	        cmocka_unit_test(a_pod_that_keeps_its_name_has_its_owner),
+	        cmocka_unit_test(every_alternative_of_its_affinity_names_the_node),
+	        cmocka_unit_test(a_placeholder_asks_for_the_room_and_runs_nothing),
+	};
+	return cmocka_run_group_tests_name("ctrl/plan", tests, NULL, NULL);
+}
