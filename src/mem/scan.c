@@ -41,8 +41,14 @@ static void shape(enum gw_scan_kind kind, struct pm_scan_arg *a)
 	switch (kind) {
 	case GW_SCAN_PROTECT_WRITTEN: a->flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC; break;
 	case GW_SCAN_PROTECT_ALL: a->flags = PM_SCAN_WP_MATCHING; break;
-	case GW_SCAN_WRITTEN:
-	case GW_SCAN_PROTECTED: a->flags = PM_SCAN_CHECK_WPASYNC; break;
+	case GW_SCAN_WRITTEN: a->flags = PM_SCAN_CHECK_WPASYNC; break;
+	case GW_SCAN_UNMARKED:
+	case GW_SCAN_EMPTY:
+		a->flags = PM_SCAN_CHECK_WPASYNC;
+		a->category_mask = kind == GW_SCAN_EMPTY ? THERE : PAGE_IS_WRITTEN;
+		a->category_inverted = kind == GW_SCAN_EMPTY ? THERE : 0;
+		a->category_anyof_mask = 0;
+		break;
 	case GW_SCAN_ALL: a->return_mask = PAGE_IS_PRESENT; break;
 	case GW_SCAN_ABSENT:
 		a->category_inverted = PAGE_IS_PRESENT;
@@ -53,8 +59,6 @@ static void shape(enum gw_scan_kind kind, struct pm_scan_arg *a)
 	}
 	if (kind == GW_SCAN_PROTECT_WRITTEN || kind == GW_SCAN_WRITTEN)
 		a->category_mask |= PAGE_IS_WRITTEN;
-	if (kind == GW_SCAN_PROTECTED)
-		a->category_mask = a->category_inverted = PAGE_IS_WRITTEN;
 }
 
 ssize_t gw_scan(int pagemap, enum gw_scan_kind kind, uint64_t *at, uint64_t end, struct page_region *out, size_t cap)

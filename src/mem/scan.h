@@ -20,7 +20,11 @@ enum gw_scan_kind {
 	GW_SCAN_WRITTEN,         /* there and written since; changes nothing */
 	GW_SCAN_ALL,             /* all that are there; changes nothing */
 	GW_SCAN_ABSENT,          /* not there; regions for which gw_region_absent() is false are swapped out */
-	GW_SCAN_PROTECTED,       /* there or marked, and not written since */
+	/* Of shared memory, where the mark stays in an empty entry. What is in none
+	 * of the two is marked; a guard region is in the first, and on 6.18 what is
+	 * empty, too. */
+	GW_SCAN_UNMARKED, /* there, or something else than a mark is, without a mark */
+	GW_SCAN_EMPTY,    /* nothing is there, not even a mark */
 };
 
 /* At most cap regions from *at on; *at moves to where the scan ended (`end`

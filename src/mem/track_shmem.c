@@ -20,20 +20,15 @@
  *
  * Page tables are each process's own, so what one of them says is only what
  * that process did. Which pages there are is asked of the object itself
- * (SEEK_DATA). A page is clean when every mapping that covers it marks it as
- * unwritten: the kernel keeps the mark in an empty entry too, so "no entry
- * and no mark" is somebody who wrote and whose entry was taken away again,
- * and counts as written. What else there is to see:
- *   unmapped            took its marks along: the object is reported whole
- *   mapped anew         no marks, so all of it counts as written; mapped and
- *                       gone between two looks: access time (of a memfd, of a
- *                       segment: mmap and shmat set it), to the tick, so one
- *                       that is younger than SETTLED_MS counts as changed
- *   forked, wrote and   page faults that its parent has inherited when it
- *   died in between     waited for it, or a zombie; a parent that ignores
- *                       SIGCHLD: whole every time
- *   hole punched, page  the kernel keeps the marks (seen on 6.18). It does not
- *   there again         keep the entries of our own mapping of the object
+ * (SEEK_DATA), and later of our own mapping of it, which is faster. A page is clean when every mapping that covers it
+ * marks it as unwritten: the kernel keeps the mark in an empty entry too, so "no entry and no mark" is somebody who
+ * wrote and whose entry was taken away again, and counts as written. What else there is to see: unmapped took its marks
+ * along: the object is reported whole mapped anew         no marks, so all of it counts as written; mapped and gone
+ * between two looks: access time (of a memfd, of a segment: mmap and shmat set it), to the tick, so one that is younger
+ * than SETTLED_MS counts as changed forked, wrote and   page faults that its parent has inherited when it died in
+ * between     waited for it, or a zombie; a parent that ignores SIGCHLD: whole every time hole punched, page  the
+ * kernel keeps the marks (seen on 6.18). It does not there again         keep the entries of our own mapping of the
+ * object
  *                       (`witness`): one that is gone counts as written
  *   write(2)            shows nowhere. It takes a descriptor, so a memfd that
  *                       some process has one of is CRIU's
@@ -65,7 +60,7 @@ struct gw_shm {
 	bool whole; /* report all, once */
 	bool told;
 	uint64_t size, held, told_size; /* held: memory it has */
-	struct timespec atime; /* as of the last look */
+	struct timespec atime;          /* as of the last look */
 	bool settled;
 	char name[NAME_MAX_BYTES + 1];
 	void *witness;
@@ -371,6 +366,9 @@ int gw_shm_list(struct gw_tracker *t, bool is_final, struct gw_err *e)
 
 /* ---- which pages were written ---- */
 
+static const uint64_t PAGES_END = UINT64_MAX >> GW_PAGE_SHIFT;
+
+/* 40 ns a page: for what is not known yet. */
 static int present_pages(const struct gw_shm *o, struct gw_pageset *out)
 {
 	off_t at = 0;
@@ -388,6 +386,22 @@ static int present_pages(const struct gw_shm *o, struct gw_pageset *out)
 	return errno == ENXIO ? 0 : -errno;
 }
 
+/* Which of [page, end) are there, into both. Few: it is asked for each. */
+static int look_for_pages(const struct gw_shm *o, uint64_t page, uint64_t end, struct gw_pageset *present,
+                          struct gw_pageset *dirty)
+{
+	while (page < end) {
+		off_t at = lseek(o->fd, (off_t)(page << GW_PAGE_SHIFT), SEEK_DATA);
+		if (at < 0)
+			return errno == ENXIO ? 0 : -errno;
+		page = (uint64_t)at >> GW_PAGE_SHIFT;
+		if (page < end && (gw_pageset_add(present, page, 1) < 0 || gw_pageset_add(dirty, page, 1) < 0))
+			return -ENOMEM;
+		page++;
+	}
+	return 0;
+}
+
 /* Address in a mapping, page in its object. */
 static uint64_t page_of(const struct mapping *m, uint64_t addr)
 {
@@ -398,18 +412,13 @@ static uint64_t addr_of(const struct mapping *m, uint64_t page)
 	return (page << GW_PAGE_SHIFT) - m->off + m->start;
 }
 
-/* What of [at, end) is in `of` and not in `but`, into out. */
-static int add_difference(struct gw_pageset *of, struct gw_pageset *but, uint64_t at, uint64_t end,
-                          struct gw_pageset *out)
+/* What of [at, end) is in `of`, into out. */
+static int add_common(struct gw_pageset *of, uint64_t at, uint64_t end, struct gw_pageset *out)
 {
 	uint64_t page, n;
 	int rc = 0;
-	while (rc == 0 && (n = gw_pageset_next(of, at, end, &page))) {
-		uint64_t k, hit, to = page + n;
-		for (at = page; rc == 0 && (k = gw_pageset_missing(but, at, to, &hit)); at = hit + k)
-			rc = gw_pageset_add(out, hit, k);
-		at = to;
-	}
+	for (; rc == 0 && (n = gw_pageset_next(of, at, end, &page)); at = page + n)
+		rc = gw_pageset_add(out, page, n);
 	return rc;
 }
 
@@ -423,26 +432,22 @@ static bool never_writes(const struct mapping *m)
 /* Every present page of m that it does not mark as unwritten, into dirty. */
 static int written_in(const struct mapping *m, struct gw_pageset *present, struct gw_pageset *dirty)
 {
+	static const enum gw_scan_kind kinds[] = {GW_SCAN_UNMARKED, GW_SCAN_EMPTY};
 	struct page_region r[256];
-	struct gw_pageset marked = {0};
-	int rc = 0;
 	if (never_writes(m))
 		return 0;
-	for (uint64_t at = m->start; rc == 0 && m->p->tracked && at < m->end;) {
-		ssize_t n = gw_scan(m->p->pagemap, GW_SCAN_PROTECTED, &at, m->end, r, gw_countof(r));
-		if (n == -EPERM)
-			gw_pageset_done(&marked);
-		if (n < 0) {
-			rc = n == -EPERM ? 0 : (int)n;
-			break;
+	bool all = !m->p->tracked;
+	for (size_t k = 0; !all && k < gw_countof(kinds); k++)
+		for (uint64_t at = m->start; !all && at < m->end;) {
+			ssize_t n = gw_scan(m->p->pagemap, kinds[k], &at, m->end, r, gw_countof(r));
+			all = n == -EPERM;
+			int rc = n < 0 && !all ? (int)n : 0;
+			for (ssize_t i = 0; rc == 0 && i < n; i++)
+				rc = add_common(present, page_of(m, r[i].start), page_of(m, r[i].end), dirty);
+			if (rc < 0)
+				return rc;
 		}
-		for (ssize_t i = 0; rc == 0 && i < n; i++)
-			rc = gw_pageset_add(&marked, page_of(m, r[i].start), (r[i].end - r[i].start) >> GW_PAGE_SHIFT);
-	}
-	if (rc == 0)
-		rc = add_difference(present, &marked, page_of(m, m->start), page_of(m, m->end), dirty);
-	gw_pageset_done(&marked);
-	return rc;
+	return all ? add_common(present, page_of(m, m->start), page_of(m, m->end), dirty) : 0;
 }
 
 /* Mark what is about to be reported as unwritten, in every mapping. */
@@ -482,25 +487,34 @@ static int witness_map(struct gw_shm *o)
 	return 0;
 }
 
-/* Present pages that are not the ones our mapping has, into dirty. */
-static int replaced(struct gw_tracker *t, const struct gw_shm *o, struct gw_pageset *present, struct gw_pageset *dirty)
+static int forget_run(void *ctx, uint64_t page, uint64_t n)
+{
+	(void)ctx;
+	(void)page;
+	(void)n;
+	return 0;
+}
+
+/* What was reported and our mapping still has is there, and is the page it
+ * was. What it has lost, or was not there before, is asked for and dirty: our
+ * mapping may have a page that came while we took others (fault-around). */
+static int present_by_witness(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *present,
+                              struct gw_pageset *dirty)
 {
 	struct page_region r[256];
-	struct gw_pageset had = {0};
-	uint64_t base = (uintptr_t)o->witness,
-	         end = base + ((o->witness_len + GW_PAGE_BYTES - 1) & ~(GW_PAGE_BYTES - 1));
-	int rc = 0;
-	for (uint64_t at = base; rc == 0 && at < end;) {
-		ssize_t n = gw_scan(t->own_pagemap, GW_SCAN_ALL, &at, end, r, gw_countof(r));
-		rc = n < 0 ? (int)n : 0;
-		for (ssize_t i = 0; rc == 0 && i < n; i++)
-			if (r[i].categories & PAGE_IS_PRESENT)
-				rc = gw_pageset_add(&had, (r[i].start - base) >> GW_PAGE_SHIFT,
-				                    (r[i].end - r[i].start) >> GW_PAGE_SHIFT);
+	uint64_t base = (uintptr_t)o->witness, pages = (o->size + GW_PAGE_BYTES - 1) >> GW_PAGE_SHIFT, page, n;
+	int rc = add_common(&o->reported, 0, pages, present);
+	for (uint64_t at = 0; rc == 0 && (n = gw_pageset_missing(&o->reported, at, pages, &page)); at = page + n)
+		rc = look_for_pages(o, page, page + n, present, dirty);
+	for (uint64_t at = base, end = base + (pages << GW_PAGE_SHIFT); rc == 0 && at < end;) {
+		ssize_t k = gw_scan(t->own_pagemap, GW_SCAN_ABSENT, &at, end, r, gw_countof(r));
+		rc = k < 0 ? (int)k : 0;
+		for (ssize_t i = 0; rc == 0 && i < k; i++) {
+			uint64_t from = (r[i].start - base) >> GW_PAGE_SHIFT, to = (r[i].end - base) >> GW_PAGE_SHIFT;
+			(void)gw_pageset_take(present, from, to, forget_run, NULL);
+			rc = look_for_pages(o, from, to, present, dirty);
+		}
 	}
-	if (rc == 0)
-		rc = add_difference(present, &had, 0, UINT64_MAX >> GW_PAGE_SHIFT, dirty);
-	gw_pageset_done(&had);
 	return rc;
 }
 
@@ -554,8 +568,7 @@ static int report(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *pre
 			return rc;
 		at = page + n;
 	}
-	for (at = 0; is_final && (n = gw_pageset_missing(present, at, UINT64_MAX >> GW_PAGE_SHIFT, &page));
-	     at = page + n) {
+	for (at = 0; is_final && (n = gw_pageset_missing(present, at, PAGES_END, &page)); at = page + n) {
 		int rc = gw_emit_drops(t, o->space, &o->reported, page, page + n, e);
 		if (rc < 0)
 			return rc;
@@ -565,15 +578,10 @@ static int report(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *pre
 
 static int find_dirty(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset *present, struct gw_pageset *dirty)
 {
-	static struct gw_pageset nothing;
-	int rc = present_pages(o, present);
-	/* Also what nobody maps: it is as it was when it was reported, or new. */
-	if (rc == 0)
-		rc = add_difference(present, o->whole ? &nothing : &o->reported, 0, UINT64_MAX >> GW_PAGE_SHIFT, dirty);
-	if (rc < 0 || o->whole)
-		return rc;
-	rc = replaced(t, o, present, dirty);
-	for (size_t i = 0; rc == 0 && i < o->nnow; i++)
+	int rc = o->whole ? present_pages(o, present) : present_by_witness(t, o, present, dirty);
+	if (rc == 0 && o->whole)
+		rc = add_common(present, 0, PAGES_END, dirty);
+	for (size_t i = 0; rc == 0 && !o->whole && i < o->nnow; i++)
 		rc = written_in(&o->now[i], present, dirty);
 	return rc;
 }
@@ -582,7 +590,7 @@ static int look(struct gw_tracker *t, struct gw_shm *o, bool is_final, struct gw
 {
 	struct gw_pageset present = {0}, dirty = {0};
 	if (!o->ours)
-		return is_final ? gw_emit_drops(t, o->space, &o->reported, 0, UINT64_MAX >> GW_PAGE_SHIFT, e) : 0;
+		return is_final ? gw_emit_drops(t, o->space, &o->reported, 0, PAGES_END, e) : 0;
 	bool grew = !o->witness || o->witness_len != o->size;
 	o->whole |= grew;
 	int rc = is_final ? 0 : witness_map(o);

@@ -62,7 +62,7 @@ static void so_is_a_system_v_segment(void **state)
 static void one_step_is_seen(struct rig *r, const char *kind, const char *unseen)
 {
 	struct rig_victim *v = begin(r, kind);
-	steps(r, v, "sss", unseen);
+	steps(r, v, *unseen == 'u' ? "mss" : "sss", unseen);
 	if (rig_backend() != GW_TRACK_SOFT_DIRTY)
 		assert_true(r->dirty_pages > 0);
 }
@@ -70,6 +70,26 @@ static void one_step_is_seen(struct rig *r, const char *kind, const char *unseen
 static void a_hole_that_was_filled_with_zero_is_seen(void **state)
 {
 	one_step_is_seen(*state, "anon", "h");
+}
+
+static void a_new_page_is_seen(void **state)
+{
+	one_step_is_seen(*state, "anon", "w");
+}
+
+static void a_page_whose_entry_was_taken_away_is_seen(void **state)
+{
+	one_step_is_seen(*state, "anon", "d");
+}
+
+static void a_mapping_that_went_is_seen(void **state)
+{
+	one_step_is_seen(*state, "anon", "u");
+}
+
+static void a_page_written_and_then_guarded_is_seen(void **state)
+{
+	one_step_is_seen(*state, "anon", "b");
 }
 
 static void a_child_that_nobody_waited_for_is_seen(void **state)
@@ -152,6 +172,10 @@ int main(void)
 	        TEST(so_is_a_memfd_without_descriptors),
 	        TEST(so_is_a_system_v_segment),
 	        TEST(a_hole_that_was_filled_with_zero_is_seen),
+	        TEST(a_new_page_is_seen),
+	        TEST(a_page_whose_entry_was_taken_away_is_seen),
+	        TEST(a_mapping_that_went_is_seen),
+	        TEST(a_page_written_and_then_guarded_is_seen),
 	        TEST(a_child_that_nobody_waited_for_is_seen),
 	        TEST(a_child_that_was_waited_for_is_seen),
 	        TEST(a_mapping_that_came_and_went_is_seen),

@@ -16,6 +16,7 @@
 enum { PAGES = 64 };
 static char *m;
 static int segment = -1;
+static char *second;
 static int to_kid[2];
 
 /* The object by another descriptor, which a container's process seldom can. */
@@ -152,9 +153,18 @@ static void step(char c)
 		(void)madvise(m + 8 * PAGE, 4 * PAGE, MADV_REMOVE);
 		read_all(m);
 		break;
+	case 'b': /* written, and then behind a guard (MADV_GUARD_INSTALL) */
+		victim_fill(m + 14 * PAGE, 2 * PAGE);
+		(void)madvise(m + 14 * PAGE, 2 * PAGE, 102);
+		break;
 	case 'p': passer_by(28, true); break;
 	case 'z': passer_by(26, false); break;
 	case 'a': write_through_another_mapping(); break;
+	case 'm': second = map_again(PAGES * PAGE, PROT_READ | PROT_WRITE); break;
+	case 'u': /* the mapping that was there goes, after a write */
+		victim_fill(second + 18 * PAGE, 2 * PAGE);
+		(void)munmap(second, PAGES * PAGE);
+		break;
 	case 'o': read_all(map_again(PAGES * PAGE, PROT_READ)); break;
 	case 's': (void)usleep(150000); break; /* times are settled */
 	case 'g': grow(); break;
