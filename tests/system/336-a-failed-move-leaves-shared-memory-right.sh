@@ -24,5 +24,6 @@ while read -r host point action; do
 	is "$action at $point: it runs where it was" "$(on host-a runc list | awk '$1 == "v-buffers" {print $3}') $(on host-b runc list -q)" "running "
 	check "$action at $point: the memory is right" content v-buffers
 done <<<"$cases"
+for _ in $(seq 1 100); do on host-b godwit status >/dev/null 2>&1 && break; sleep 0.1; done
 check "then it moves" migrate v-buffers host-b
 check "and the memory is right there" content v-buffers

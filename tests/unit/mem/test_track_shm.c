@@ -1,6 +1,7 @@
 #include "test.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "base/gw_err.h"
 #include "track_rig.h"
@@ -136,6 +137,11 @@ static void a_memfd_with_a_descriptor_is_left_to_criu(void **state)
 static void marks_that_would_cost_too_much_are_not_set(void **state)
 {
 	struct rig *r = *state;
+	/* Three descriptors a process. */
+	struct rlimit files;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	files.rlim_cur = files.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
 	struct rig_victim *v = begin(r, "crowd");
 	rig_round(r);
 	(void)rig_step(v, 'w');
