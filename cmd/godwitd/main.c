@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/gw_log.h"
@@ -142,6 +143,17 @@ static int join_cluster(struct gw_daemon *d, void *ctx, struct gw_err *e)
 	return gw_agent_start(d, &a, e);
 }
 
+/* Tracking takes three descriptors a process of the container. */
+static void allow_descriptors(void)
+{
+	struct rlimit r;
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur == r.rlim_max)
+		return;
+	r.rlim_cur = r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) < 0)
+		gw_debug("descriptors stay limited", kv_u64("limit", r.rlim_cur));
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = {.cfg = {.listen = "0.0.0.0:9460",
@@ -161,6 +173,7 @@ int main(int argc, char **argv)
 	if (rc != 0)
 		return rc;
 	gw_log_init("godwitd", o.level, o.format);
+	allow_descriptors();
 	gw_path(o.cfg.preload, sizeof(o.cfg.preload), "%s/libgodwit-criu.so", o.libexec);
 	gw_path(o.cfg.pages, sizeof(o.cfg.pages), "%s/godwit-pages", o.libexec);
 	if (access(o.cfg.preload, R_OK) < 0 || access(o.cfg.pages, X_OK) < 0)
