@@ -193,16 +193,16 @@ static int path_in(pid_t pid, const char *controller, char *out, size_t size)
 	return -ENOENT;
 }
 
-int gw_freezer_of(pid_t pid, char *out, size_t size, struct gw_err *e)
+static int cgroup_of(pid_t pid, const char *controller, char *out, size_t size, struct gw_err *e)
 {
 	char point[1024], root[1024], path[2048];
-	const char *controller = "freezer";
+	const char *what = controller;
 	if (find_mount(controller, point, sizeof(point), root, sizeof(root)) < 0) {
 		controller = NULL;
 		if (find_mount(NULL, point, sizeof(point), root, sizeof(root)) < 0)
-			return gw_fail(
-			        e, GW_INPUT, ENOENT,
-			        "no freezer: neither cgroup v2 nor the freezer hierarchy of cgroup v1 is mounted");
+			return gw_fail(e, GW_INPUT, ENOENT,
+			               "no %s: neither cgroup v2 nor the %s hierarchy of cgroup v1 is mounted", what,
+			               what);
 	}
 	int rc = path_in(pid, controller, path, sizeof(path));
 	if (rc < 0)
@@ -215,4 +215,14 @@ int gw_freezer_of(pid_t pid, char *out, size_t size, struct gw_err *e)
 		return gw_fail(e, GW_SYS, ENAMETOOLONG, "cgroup of process %d", pid);
 	gw_path(out, size, "%s%s", point, !strcmp(rel, "/") ? "" : rel);
 	return 0;
+}
+
+int gw_freezer_of(pid_t pid, char *out, size_t size, struct gw_err *e)
+{
+	return cgroup_of(pid, "freezer", out, size, e);
+}
+
+int gw_memory_of(pid_t pid, char *out, size_t size, struct gw_err *e)
+{
+	return cgroup_of(pid, "memory", out, size, e);
 }

@@ -23,6 +23,7 @@ int gw_freezer_kill(const char *dir, int timeout_ms, struct gw_err *e);
 
 /* The freezer (v1) or unified (v2) directory of a process, as seen here. */
 int gw_freezer_of(pid_t pid, char *out, size_t size, struct gw_err *e);
+int gw_memory_of(pid_t pid, char *out, size_t size, struct gw_err *e); /* the same of memory */
 
 /* fn for each process of the cgroup and its children; stops at < 0. */
 typedef int gw_pid_fn(void *ctx, pid_t pid);

@@ -28,7 +28,7 @@ struct gw_restore {
 	char runc_root[PATH_MAX];
 	char log[PATH_MAX];
 	char runc_log[PATH_MAX];
-	char cgroup[PATH_MAX];
+	char cgroup[PATH_MAX], memory_cgroup[PATH_MAX];
 	struct gw_home *home;
 	pid_t runc_pid; /* 0: ended */
 	bool foreign;   /* runc is not our child */
@@ -142,6 +142,8 @@ int gw_restore_wait_ready(struct gw_restore *r, int timeout_ms, struct gw_err *e
 	if (rc == 0)
 		rc = gw_freezer_of(criu, r->cgroup, sizeof(r->cgroup), e);
 	if (rc == 0)
+		rc = gw_memory_of(criu, r->memory_cgroup, sizeof(r->memory_cgroup), e);
+	if (rc == 0)
 		r->state = READY;
 	return rc;
 }
@@ -149,6 +151,11 @@ int gw_restore_wait_ready(struct gw_restore *r, int timeout_ms, struct gw_err *e
 const char *gw_restore_cgroup(const struct gw_restore *r)
 {
 	return r->cgroup;
+}
+
+const char *gw_restore_memory_cgroup(const struct gw_restore *r)
+{
+	return r->memory_cgroup;
 }
 
 pid_t gw_restore_init_pid(const struct gw_restore *r)

@@ -52,6 +52,7 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 int gw_restore_wait_ready(struct gw_restore *r, int timeout_ms, struct gw_err *e);
 /* The cgroup runc made for it; known when READY. Borrowed. */
 const char *gw_restore_cgroup(const struct gw_restore *r);
+const char *gw_restore_memory_cgroup(const struct gw_restore *r);
 /* Images are whole: rebuild the tasks. Returns when they are STOPPED. */
 int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e);
 pid_t gw_restore_init_pid(const struct gw_restore *r);

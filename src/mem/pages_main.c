@@ -22,6 +22,7 @@
 #include "base/scope.h"
 #include "mem/pages.h"
 #include "mem/pages_priv.h"
+#include "mem/recharge.h"
 
 /* Exit codes: for the log of whoever looks; godwitd reads link_shared. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_ABANDONED = 3, EXIT_USAGE = 100 };
@@ -518,6 +519,8 @@ int gw_pages_main(int argc, char **argv)
 	                   .self_pidfd = -1,
 	                   .keeper_pidfd = -1};
 	gw_log_init("godwit-pages", GW_INFO, GW_LOG_TEXT);
+	if (argc == 3 && !strcmp(argv[1], "recharge"))
+		return gw_recharge_main(argv[2]);
 	if (arguments(&s, argc, argv) < 0) {
 		(void)fprintf(stderr, "usage: godwit-pages --socket PATH --cgroup DIR --reason PATH --label TEXT\n"
 		                      "The page server of a container that moved in. godwitd starts it.\n");

@@ -11,6 +11,7 @@
 
 #include "base/scope.h"
 #include "mem/bits.h"
+#include "mem/recharge.h"
 
 enum {
 	SPACES_MAX = 1 << 20, /* ids come from the peer: the table must not grow at its whim */
@@ -19,6 +20,7 @@ enum {
 
 struct entry {
 	struct gw_space space; /* no name, no descriptor */
+	char *name;            /* of a shared object */
 	_Atomic uint64_t size; /* of a shared object */
 	int memfd;
 	struct gw_bits data; /* which pages were written */
@@ -54,6 +56,7 @@ static void entry_free(struct entry *en)
 	(void)pthread_mutex_destroy(&en->turn);
 	(void)pthread_mutex_destroy(&en->lock);
 	free(en->recent);
+	free(en->name);
 	free(en);
 }
 
@@ -83,11 +86,14 @@ static int entry_new(const struct gw_space *space, struct entry **out, struct gw
 	en->space = *space;
 	en->space.name = NULL;
 	en->space.fd = -1;
-	en->data.fd = -1;
+	en->data.fd = en->memfd = -1;
 	en->size = space->size_bytes;
 	/* The memfd of a shared object becomes the container's. */
 	bool shared = space->kind == GW_SPACE_SHMEM;
-	en->memfd = shared ? memfd_create(space->name ?: "", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+	en->name = shared ? strdup(space->name ?: "") : NULL;
+	if (shared && !en->name)
+		return gw_fail(e, GW_SYS, ENOMEM, "memory space %u", space->id);
+	en->memfd = shared ? memfd_create(en->name, MFD_CLOEXEC | MFD_ALLOW_SEALING)
 	                   : memfd_create("godwit-memory", MFD_CLOEXEC);
 	uint64_t size = shared ? space->size_bytes : GW_ADDR_END;
 	if (en->memfd < 0 || ftruncate(en->memfd, (off_t)size) < 0)
@@ -245,9 +251,12 @@ int gw_store_drop(struct gw_store *s, uint32_t space, uint64_t addr, uint32_t np
 	/* Most zero pages of the first round were never anything else. */
 	if (gw_bits_clear(&en->data, page, npages) == 0)
 		return 0;
-	if (fallocate(en->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)addr,
-	              (off_t)npages << GW_PAGE_SHIFT) < 0) {
-		int err = errno;
+	(void)pthread_mutex_lock(&en->turn);
+	rc = fallocate(en->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)addr,
+	               (off_t)npages << GW_PAGE_SHIFT);
+	int err = errno;
+	(void)pthread_mutex_unlock(&en->turn);
+	if (rc < 0) {
 		(void)gw_bits_set(&en->data, page, npages);
 		return gw_fail(e, GW_SYS, err, "free %u pages of memory space %u", npages, space);
 	}
@@ -336,6 +345,36 @@ int gw_store_object(struct gw_store *s, uint32_t space, uint64_t size_bytes, int
 		return resize(en, size_bytes, e);
 	int rc = cut_within_page(en, size_bytes);
 	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "cut memory space %u", space) : 0;
+}
+
+static int recharge(struct entry *en, const char *program, const char *dir, struct gw_err *e)
+{
+	struct stat st;
+	gw_auto(fd) int fd = memfd_create(en->name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || fstat(en->memfd, &st) < 0 || ftruncate(fd, st.st_size) < 0)
+		return gw_fail(e, GW_SYS, errno, "make the file for memory space %u", en->space.id);
+	int rc = st.st_blocks ? gw_recharge(program, dir, en->memfd, fd, e) : 0;
+	if (rc < 0)
+		return rc;
+	(void)close(en->memfd);
+	en->memfd = gw_take_fd(&fd);
+	return 0;
+}
+
+int gw_store_recharge(struct gw_store *s, const char *program, const char *dir, struct gw_err *e)
+{
+	int rc = 0;
+	(void)pthread_rwlock_rdlock(&s->lock);
+	for (uint32_t i = 0; rc == 0 && i < s->size; i++) {
+		struct entry *en = s->by_id[i];
+		if (!en || en->space.kind != GW_SPACE_SHMEM || en->space.sysv)
+			continue;
+		(void)pthread_mutex_lock(&en->turn);
+		rc = recharge(en, program, dir, e);
+		(void)pthread_mutex_unlock(&en->turn);
+	}
+	(void)pthread_rwlock_unlock(&s->lock);
+	return rc;
 }
 
 int gw_store_bits_fd(struct gw_store *s, uint32_t space)

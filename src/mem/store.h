@@ -45,6 +45,11 @@ int gw_store_bits_fd(struct gw_store *s, uint32_t space);
  * written any more). Borrowed. -ENOENT: no such space. */
 int gw_store_object(struct gw_store *s, uint32_t space, uint64_t size_bytes, int *out_fd, struct gw_err *e);
 
+/* Before they become the container's: shared objects but System V segments, as
+ * they are now, charged to the memory cgroup dir by `program` (recharge.h).
+ * After a failure the store is of no use any more. */
+int gw_store_recharge(struct gw_store *s, const char *program, const char *dir, struct gw_err *e);
+
 /* Walk the spaces: fn(ctx, space, memfd, recent spans, count). Borrowed. */
 typedef int gw_store_fn(void *ctx, const struct gw_space *space, int memfd, const struct gw_span *recent, size_t n);
 int gw_store_each(struct gw_store *s, gw_store_fn *fn, void *ctx);

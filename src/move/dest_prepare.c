@@ -253,6 +253,8 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 	if (rc == 0)
 		rc = start_restore(s, &p, e);
 	if (rc == 0)
+		rc = gw_store_recharge(s->store, s->d->cfg.pages, gw_restore_memory_cgroup(s->restore), e);
+	if (rc == 0)
 		rc = gw_fault("dest-armed", e);
 	if (rc < 0)
 		return rc;
