@@ -39,6 +39,7 @@ static void parse_spec(yyjson_val *spec, struct gw_migration *m)
 	COPY(m->pod, gw_json_str(spec, "podName", ""));
 	COPY(m->to, gw_json_str(spec, "to", ""));
 	m->cancel = gw_json_bool(spec, "cancel", false);
+	m->check_only = gw_json_bool(spec, "checkOnly", false);
 	m->fallback_evict = !strcmp(gw_json_str(spec, "fallback", ""), "Evict");
 	m->max_freeze_ms = gw_json_u64(o, "maxFreezeMs", 0);
 	m->want_freeze_ms = gw_json_u64(o, "wantFreezeMs", 0);

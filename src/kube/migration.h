@@ -12,7 +12,7 @@ struct gw_migration {
 	int64_t created_s;        /* since 1970 */
 	/* spec */
 	char pod[GW_K8S_NAME], to[GW_K8S_NAME];
-	bool cancel, fallback_evict;
+	bool cancel, fallback_evict, check_only;
 	uint64_t max_freeze_ms, want_freeze_ms, bandwidth, timeout_s; /* 0: the default */
 	bool throttle, zstd;
 	/* status */

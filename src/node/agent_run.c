@@ -113,8 +113,10 @@ static void tell_check(struct job *j, yyjson_val *result)
 	put_reasons(doc, check, result);
 	yyjson_mut_obj_add_val(doc, o, "check", check);
 	yyjson_mut_obj_add_strcpy(doc, o, "network", gw_json_str(result, "network", ""));
-	yyjson_mut_obj_add_str(doc, o, "phase", why ? "Failed" : "Placing");
+	yyjson_mut_obj_add_str(doc, o, "phase", why ? "Failed" : j->m.check_only ? "Succeeded" : "Placing");
 	gw_k8s_now(now);
+	if (!why && j->m.check_only)
+		yyjson_mut_obj_add_str(doc, o, "reason", "CanMove");
 	if (why) {
 		(void)snprintf(words, sizeof(words), "%s. %s", gw_json_str(why, "text", ""),
 		               gw_json_str(why, "way_out", ""));
