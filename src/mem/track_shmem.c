@@ -583,7 +583,8 @@ static int find_dirty(struct gw_tracker *t, struct gw_shm *o, struct gw_pageset 
 		rc = add_common(present, 0, PAGES_END, dirty);
 	for (size_t i = 0; rc == 0 && !o->whole && i < o->nnow; i++)
 		rc = written_in(&o->now[i], present, dirty);
-	return rc;
+	/* One that mapped it has just ended: what it wrote last, nobody knows any more. */
+	return rc == -ESRCH ? add_common(present, 0, PAGES_END, dirty) : rc;
 }
 
 static int look(struct gw_tracker *t, struct gw_shm *o, bool is_final, struct gw_err *e)
