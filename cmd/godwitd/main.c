@@ -1,4 +1,6 @@
 /* godwitd: one per host. Options in, gw_daemon_run; everything else is in src/move. */
+#include <dlfcn.h>
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,15 +134,21 @@ static int parse(int argc, char **argv, struct options *o)
 	return 0;
 }
 
-/* Every godwitd of a cluster listens on the same port. */
+/* libgodwit-kube.so has the agent. Every godwitd of a cluster listens on the same port. */
 static int join_cluster(struct gw_daemon *d, void *ctx, struct gw_err *e)
 {
 	const struct options *o = ctx;
+	char path[PATH_MAX];
 	const char *port = strrchr(o->cfg.listen, ':');
 	const struct gw_agent_opts a = {.kubeconfig = o->kubeconfig,
 	                                .node = o->cfg.name,
 	                                .port = port ? (uint16_t)strtoul(port + 1, NULL, 10) : 0};
-	return gw_agent_start(d, &a, e);
+	gw_path(path, sizeof(path), "%s/libgodwit-kube.so", o->libexec);
+	void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	typeof(gw_agent_start) *start = module ? (typeof(gw_agent_start) *)dlsym(module, "gw_agent_start") : NULL;
+	if (!start)
+		return gw_fail(e, GW_INPUT, ENOENT, "--kube needs libgodwit-kube.so: %s", dlerror());
+	return start(d, &a, e);
 }
 
 /* Tracking takes three descriptors a process of the container. */
