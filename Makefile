@@ -1,10 +1,12 @@
 # The few things one does with the tree; everything is done by a script that
 # can be called alone. GODWIT_NATIVE=1 uses this machine (Debian 13) instead of
 # the cached Debian 13 root.
-.PHONY: all demo test bench lab-up lab-down clean fmt limits help
+.PHONY: all image demo test bench lab-up lab-down clean fmt limits help
 
 all:
 	@tools/build
+image:
+	@tools/image
 demo:
 	@tools/godwit-lab demo $(ARGS)
 test:
@@ -24,4 +26,5 @@ clean:
 help:
 	@printf '%s\n' 'make           build into build/' 'make demo      five live migrations of a redis under load (ARGS="--mib 1024 --rate 5000 --times 5")' \
 	 'make test      all tests' 'make bench     the benchmark (ARGS="--rss 1024 --rate 5000 --runs 3" for one row)' \
+	 'make image     the container image, build/image/godwit.tar' \
 	 'make lab-up    two hosts to play with' 'make lab-down  and gone' 'make fmt       clang-format' 'make clean     remove the build folders'
