@@ -109,4 +109,5 @@ def main():
     print(f"\n{sys.argv[2]}")
 
 
-main()
+if __name__ == "__main__":
+    main()

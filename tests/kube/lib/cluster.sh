@@ -103,7 +103,10 @@ prepare() { # CNI BARE CONTAINERD NODE...: files only, nothing runs yet
 		#!/bin/bash
 		# kubectl in the control host's network, with this machine's files and plugins.
 		read -r p _ <$ST/$CONTROL/pid || { echo "kube: the cluster is not up" >&2; exit 1; }
-		export KUBECONFIG=$ST/pki/admin.conf KUBECACHEDIR=$ST/kubectl-cache PATH=$bin:$TOP/bin:$BUILD/install/opt/godwit/bin:\$PATH
+		# kubectl-godwit is built for Debian 13, which this machine need not be: it runs on the host.
+		[ "\${1:-}" != godwit ] || exec nsenter -t "\$p" -m -u -i -n -p -C -- /usr/bin/env -i HOME=/root LC_ALL=C.UTF-8 TERM="\${TERM:-dumb}" \\
+			PATH=$BUILD/install/opt/godwit/bin:$HOST_PATH kubectl "\$@"
+		export KUBECONFIG=$ST/pki/admin.conf KUBECACHEDIR=$ST/kubectl-cache PATH=$bin:$TOP/bin:\$PATH
 		exec nsenter -t "\$p" -n $bin/kubectl "\$@"
 	E
 	chmod 755 "$ST/kubectl"
