@@ -13,6 +13,7 @@
  *            them: the kernel walks the whole machine's hash table (12 ms);
  *            sysfs of an external network namespace is not mounted (10 ms);
  *            a periodic timerfd that is due is shown as due (fdinfo.c);
+ *            a socket that passes no credentials says so (sockopt.c);
  *            shared memory that godwit moves looks empty (shmem.c);
  *            before CRIU looks at the freezer it waits for godwit ("freeze").
  *   restore  before the first image is opened it waits ("images");
@@ -57,12 +58,6 @@
 	static typeof(&name) real;                                                                                     \
 	if (!real)                                                                                                     \
 	real = (typeof(&name))dlsym(RTLD_NEXT, #name)
-
-bool gwc_mode_is(const char *want)
-{
-	const char *m = getenv("GODWIT_CRIU_MODE");
-	return m && !strcmp(m, want);
-}
 
 /* ---- waiting for godwit ---- */
 

@@ -2,6 +2,8 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* The parts of libgodwit-criu.so that have rules of their own to test. */
 
@@ -26,7 +28,11 @@ bool gwc_fdinfo_wind(char *text);
 /* fd, or in its place (fd is closed) a file that says so. */
 int gwc_fdinfo_open(int fd);
 
-bool gwc_mode_is(const char *want); /* GODWIT_CRIU_MODE */
+static inline bool gwc_mode_is(const char *want)
+{
+	const char *m = getenv("GODWIT_CRIU_MODE");
+	return m && !strcmp(m, want);
+}
 
 /* shmem.c: CRIU has made a memfd; CRIU opens an image (false: it must fail). */
 void gwc_shmem_made(int fd, unsigned flags);

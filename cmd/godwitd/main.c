@@ -151,6 +151,20 @@ static int join_cluster(struct gw_daemon *d, void *ctx, struct gw_err *e)
 	return start(d, &a, e);
 }
 
+/* runc has no say in which CRIU it restores with: "criu" in PATH. */
+static int lead_runc_to(const char *criu)
+{
+	const char *slash = strrchr(criu, '/'), *path = getenv("PATH");
+	char all[2 * PATH_MAX];
+	if (!slash)
+		return 0;
+	if (strcmp(slash, "/criu") != 0)
+		return fprintf(stderr, "godwitd: --criu must end in /criu: runc finds it by that name only\n"),
+		       EXIT_USAGE;
+	(void)snprintf(all, sizeof(all), "%.*s:%s", (int)(slash - criu), criu, path ?: "/usr/sbin:/usr/bin:/sbin:/bin");
+	return setenv("PATH", all, 1) == 0 ? 0 : EXIT_USAGE;
+}
+
 /* Tracking takes three descriptors a process of the container. */
 static void allow_descriptors(void)
 {
@@ -178,6 +192,8 @@ int main(int argc, char **argv)
 	                    .level = GW_INFO,
 	                    .format = GW_LOG_TEXT};
 	int rc = parse(argc, argv, &o);
+	if (rc == 0)
+		rc = lead_runc_to(o.cfg.criu);
 	if (rc != 0)
 		return rc;
 	gw_log_init("godwitd", o.level, o.format);

@@ -39,11 +39,11 @@ struct gw_restore {
 
 int gw_restore_write_config(const char *path, struct gw_err *e)
 {
-	/* The hold outside keeps packets away: CRIU's own lock would start
-	 * iptables-restore twice in the pod's namespace (65 ms, frozen).
-	 * Cgroups are runc's business; its own option for that is lost on the
-	 * way to CRIU in runc 1.1 (the value 0 is taken for "not given"). */
-	static const char text[] = "network-lock skip\nmanage-cgroups=ignore\n";
+	/* Cgroups are runc's business; its own option for that is lost on the
+	 * way to CRIU in runc 1.1 (the value 0 is taken for "not given"). The
+	 * network lock is the one that the dump's inventory names (skip); said
+	 * here, CRIU 4.1 dies of it. */
+	static const char text[] = "manage-cgroups=ignore\n";
 	return gw_write_file(path, text, sizeof(text) - 1, e);
 }
 

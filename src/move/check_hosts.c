@@ -6,14 +6,7 @@
 #include "base/scope.h"
 #include "move/check_look.h"
 
-enum {
-	CRIU_MIN = 40100,
-	CRIU_FOR_616 = 40200,
-	RUNC_MIN = 10100,
-	KERNEL_MIN = 513,
-	KERNEL_NEW_SOCKOPTS = 616,
-	WORD_MAX = 32
-};
+enum { CRIU_MIN = 40100, RUNC_MIN = 10100, KERNEL_MIN = 513, WORD_MAX = 32 };
 
 /* What an x86 program can see and use by itself, out of the words of
  * /proc/cpuinfo (arch/x86/include/asm/cpufeatures.h). Words for the kernel
@@ -100,14 +93,21 @@ static void look_host(const struct gw_facts *f, struct gw_reasons *out)
 	else if (cv < CRIU_MIN)
 		gw_reasons_add(out, "CriuTooOld", "%s has CRIU %d.%d.%d", f->host, cv / 10000, cv / 100 % 100,
 		               cv % 100);
-	else if (cv < CRIU_FOR_616 && kernel >= KERNEL_NEW_SOCKOPTS)
-		gw_reasons_add(out, "CriuKernel", "%s has CRIU %d.%d.%d with kernel %s", f->host, cv / 10000,
-		               cv / 100 % 100, cv % 100, f->kernel);
 	if (!rv)
 		gw_reasons_add(out, "RuncMissing", "%s has no runc", f->host);
 	else if (rv < RUNC_MIN)
 		gw_reasons_add(out, "RuncTooOld", "%s has runc %d.%d.%d", f->host, rv / 10000, rv / 100 % 100,
 		               rv % 100);
+}
+
+/* CRIU reads what an older one wrote, but not the other way: 4.1 restores a
+ * vdso that 4.2 has dumped wrongly and fails in the freeze. */
+static void look_criu(const struct gw_facts *here, const struct gw_facts *there, struct gw_reasons *out)
+{
+	if (there->criu_version >= CRIU_MIN && there->criu_version / 100 < here->criu_version / 100)
+		gw_reasons_add(out, "CriuOlder", "%s has CRIU %d.%d, %s has %d.%d", here->host,
+		               here->criu_version / 10000, here->criu_version / 100 % 100, there->host,
+		               there->criu_version / 10000, there->criu_version / 100 % 100);
 }
 
 void gw_look_room(uint64_t need, uint64_t available, struct gw_reasons *out)
@@ -146,6 +146,7 @@ void gw_look_hosts(const struct gw_container *c, uint64_t memory, const struct g
 	if (!here || !there)
 		return;
 	look_cpu(here, there, out);
+	look_criu(here, there, out);
 	if (here->cgroup_v2 != there->cgroup_v2 && mounts_cgroups(c))
 		gw_reasons_add(out, "CgroupVersion", "%s has cgroup v%d, %s has v%d", here->host,
 		               here->cgroup_v2 ? 2 : 1, there->host, there->cgroup_v2 ? 2 : 1);
