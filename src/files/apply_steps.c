@@ -1,0 +1,270 @@
+/* apply_steps: one function for each kind of record. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include "base/io.h"
+#include "base/scope.h"
+#include "files/apply_priv.h"
+#include "files/beneath.h"
+
+enum { XATTR_NAMES_MAX = 64 << 10 };
+
+static bool is_whiteout(const struct gw_rec *r)
+{
+	return S_ISCHR(r->mode) && r->rdev == 0;
+}
+
+/* ---- removal ---- */
+
+static int empty_dir(int fd, struct gw_err *e);
+
+static int remove_name(int dir, const char *name, struct gw_err *e)
+{
+	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return gw_fail(e, GW_SYS, errno, "remove");
+	if (unlinkat(dir, name, AT_REMOVEDIR) == 0)
+		return 0;
+	if (errno != ENOTEMPTY && errno != EEXIST)
+		return gw_fail(e, GW_SYS, errno, "remove the directory");
+	int fd = gw_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return gw_fail(e, GW_SYS, errno, "open");
+	int rc = empty_dir(fd, e);
+	if (rc == 0 && unlinkat(dir, name, AT_REMOVEDIR) < 0)
+		rc = gw_fail(e, GW_SYS, errno, "remove the directory");
+	return rc;
+}
+
+/* Takes fd. */
+static int empty_dir(int fd, struct gw_err *e)
+{
+	gw_auto(dir) DIR *d = fdopendir(fd);
+	int rc = 0;
+	if (!d)
+		return gw_fail(e, GW_SYS, errno, "list");
+	for (struct dirent *de; rc == 0 && (de = readdir(d));)
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
+			rc = remove_name(fd, de->d_name, e);
+	return rc;
+}
+
+/* ---- make ---- */
+
+static int make_regular(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return gw_fail(e, GW_SYS, errno, "create");
+	gw_end_fd(&a->file_fd);
+	a->file_fd = fd;
+	a->file_tree = r->tree;
+	memcpy(a->file, r->path, strlen(r->path) + 1);
+	return ftruncate(fd, (off_t)r->size) < 0 ? gw_fail(e, GW_SYS, errno, "set the size") : 0;
+}
+
+static int make_opaque(const struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	gw_auto(fd) int fd = gw_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return gw_fail(e, GW_SYS, errno, "open");
+	if (a->trees[r->tree].kind == GW_APPLY_PLAIN)
+		return empty_dir(gw_take_fd(&fd), e);
+	if (fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0)
+		return gw_fail(e, GW_SYS, errno, "make opaque");
+	return 0;
+}
+
+static int make_dir(const struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
+		return gw_fail(e, GW_SYS, errno, "make the directory");
+	return r->flags & GW_REC_OPAQUE ? make_opaque(a, r, dir, name, e) : 0;
+}
+
+static int make_other(const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	int rc;
+	if (S_ISLNK(r->mode)) {
+		char target[PATH_MAX];
+		(void)snprintf(target, sizeof(target), "%.*s", (int)r->body_len, (const char *)r->body);
+		rc = symlinkat(target, dir, name);
+	} else {
+		rc = mknodat(dir, name, (r->mode & S_IFMT) | 0600, (dev_t)r->rdev);
+	}
+	return rc < 0 ? gw_fail(e, GW_SYS, errno, "make") : 0;
+}
+
+static int make(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	struct stat st;
+	int rc = 0;
+	if (!strcmp(r->path, "."))
+		return 0;
+	bool there = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	bool keeps = there && (st.st_mode & S_IFMT) == (r->mode & S_IFMT) && (S_ISREG(r->mode) || S_ISDIR(r->mode));
+	if (there && !keeps) {
+		gw_apply_forget(a); /* dir is the caller's until the next record */
+		const char *again;
+		dir = gw_apply_parent(a, r->tree, r->path, &again);
+		rc = dir < 0 ? gw_fail(e, GW_SYS, errno, "open its directory") : remove_name(dir, name, e);
+	}
+	if (rc < 0 || (is_whiteout(r) && a->trees[r->tree].kind == GW_APPLY_PLAIN))
+		return rc;
+	if (S_ISREG(r->mode))
+		return make_regular(a, r, dir, name, e);
+	return S_ISDIR(r->mode) ? make_dir(a, r, dir, name, e) : make_other(r, dir, name, e);
+}
+
+/* ---- contents ---- */
+
+static int file_of(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name)
+{
+	struct stat st;
+	if (a->file_fd >= 0 && a->file_tree == r->tree && !strcmp(a->file, r->path))
+		return a->file_fd;
+	gw_end_fd(&a->file_fd);
+	a->file_fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (a->file_fd >= 0 && fstat(a->file_fd, &st) == 0 && !S_ISREG(st.st_mode)) {
+		gw_end_fd(&a->file_fd);
+		a->file_fd = -1;
+		errno = EINVAL;
+	}
+	a->file_tree = r->tree;
+	memcpy(a->file, r->path, strlen(r->path) + 1);
+	return a->file_fd;
+}
+
+static int write_data(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	int fd = file_of(a, r, dir, name);
+	if (fd < 0)
+		return gw_fail(e, GW_SYS, errno, "open");
+	for (size_t done = 0; done < r->body_len;) {
+		ssize_t n = pwrite(fd, r->body + done, r->body_len - done, (off_t)(r->size + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return gw_fail(e, GW_SYS, n < 0 ? errno : EIO, "write");
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+static int punch(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	int fd = file_of(a, r, dir, name);
+	if (fd < 0)
+		return gw_fail(e, GW_SYS, errno, "open");
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->size, (off_t)r->rdev) < 0)
+		return gw_fail(e, GW_SYS, errno, "make a hole");
+	return 0;
+}
+
+static int make_link(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	char to[PATH_MAX], parent[PATH_MAX];
+	(void)snprintf(to, sizeof(to), "%.*s", (int)r->body_len, (const char *)r->body);
+	const char *slash = strrchr(to, '/');
+	(void)snprintf(parent, sizeof(parent), "%.*s", slash ? (int)(slash - to) : 1, slash ? to : ".");
+	gw_auto(fd) int from = gw_beneath(a->trees[r->tree].fd, parent, O_PATH | O_DIRECTORY);
+	if (from < 0)
+		return gw_fail(e, GW_SYS, errno, "open the directory of %s", to);
+	int rc = remove_name(dir, name, e);
+	if (rc == 0 && linkat(from, slash ? slash + 1 : to, dir, name, 0) < 0)
+		rc = gw_fail(e, GW_SYS, errno, "link to %s", to);
+	return rc;
+}
+
+/* ---- attributes ---- */
+
+static bool in_body(const struct gw_rec *r, const char *name)
+{
+	struct gw_xattr x;
+	size_t at = 0;
+	struct gw_err ignored;
+	while (gw_xattr_unpack(r->body, r->body_len, &at, &x, &ignored) == 0)
+		if (!strcmp(x.name, name))
+			return true;
+	return false;
+}
+
+static int set_xattrs(const struct gw_rec *r, const char *link, struct gw_err *e)
+{
+	static _Thread_local char names[XATTR_NAMES_MAX];
+	ssize_t n = llistxattr(link, names, sizeof(names));
+	for (const char *p = names; n > 0 && p < names + n; p += strlen(p) + 1)
+		if (strncmp(p, "trusted.overlay.", 16) != 0 && strncmp(p, "security.selinux", 16) != 0 &&
+		    !in_body(r, p) && lremovexattr(link, p) < 0 && errno != ENODATA)
+			return gw_fail(e, GW_SYS, errno, "remove attribute %s", p);
+	struct gw_xattr x;
+	size_t at = 0;
+	for (;;) {
+		int rc = gw_xattr_unpack(r->body, r->body_len, &at, &x, e);
+		if (rc != 0)
+			return rc < 0 ? rc : 0;
+		if (lsetxattr(link, x.name, x.value, x.value_len, 0) < 0)
+			return gw_fail(e, GW_SYS, errno, "set attribute %s", x.name);
+	}
+}
+
+static int end(const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	char link[NAME_MAX + 64];
+	gw_path(link, sizeof(link), "/proc/self/fd/%d/%s", dir, name);
+	if (fchownat(dir, name, r->uid, r->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return gw_fail(e, GW_SYS, errno, "set the owner");
+	if (!S_ISLNK(r->mode) && fchmodat(dir, name, r->mode & 07777, 0) < 0)
+		return gw_fail(e, GW_SYS, errno, "set the permissions");
+	int rc = set_xattrs(r, link, e);
+	const struct timespec t[2] = {{.tv_sec = r->atime_s, .tv_nsec = r->atime_ns},
+	                              {.tv_sec = r->mtime_s, .tv_nsec = r->mtime_ns}};
+	if (rc == 0 && utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW) < 0)
+		rc = gw_fail(e, GW_SYS, errno, "set the times");
+	return rc;
+}
+
+/* Not a symbolic link where another type was promised: fchmodat would follow it. */
+static int checked_end(const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	struct stat st;
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return gw_fail(e, GW_SYS, errno, "look");
+	if ((st.st_mode ^ r->mode) & S_IFMT)
+		return gw_fail(e, GW_PEER, EPROTO, "the end of a file of another type");
+	return end(r, dir, name, e);
+}
+
+int gw_apply_step(struct gw_apply *a, const struct gw_rec *r, struct gw_err *e)
+{
+	const char *name;
+	int dir = gw_apply_parent(a, r->tree, r->path, &name);
+	if (dir < 0)
+		return gw_fail(e, GW_SYS, errno, "open its directory");
+	switch (r->op) {
+	case GW_REC_MAKE: return make(a, r, dir, name, e);
+	case GW_REC_DATA: return write_data(a, r, dir, name, e);
+	case GW_REC_HOLE: return punch(a, r, dir, name, e);
+	case GW_REC_END: return checked_end(r, dir, name, e);
+	case GW_REC_LINK:
+		gw_end_fd(&a->file_fd);
+		a->file_fd = -1;
+		return make_link(a, r, dir, name, e);
+	case GW_REC_REMOVE: {
+		/* Descriptors of what goes are of no use, and dir itself may be below a name that was removed before.
+		 */
+		gw_end_fd(&a->file_fd);
+		a->file_fd = -1;
+		int rc = remove_name(dir, name, e);
+		gw_apply_forget(a);
+		return rc;
+	}
+	default: return gw_fail(e, GW_PEER, EPROTO, "record %u", r->op);
+	}
+}

@@ -1,0 +1,209 @@
+#include "files/known.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Both tables chain; they double when they have as many entries as slots. */
+struct gw_known {
+	struct gw_known_path **paths;
+	struct gw_known_inode **inodes;
+	size_t slots, npaths;
+};
+
+enum { FIRST_SLOTS = 1024 };
+
+static uint64_t mix(uint64_t v)
+{
+	v ^= v >> 32;
+	v *= UINT64_C(0xd6e8feb86659fd93);
+	v ^= v >> 32;
+	return v;
+}
+
+static uint64_t path_hash(uint32_t tree, const char *path)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325) + tree;
+	for (; *path; path++)
+		h = (h ^ (uint8_t)*path) * UINT64_C(0x100000001b3);
+	return mix(h);
+}
+
+static uint64_t inode_hash(uint32_t tree, uint64_t ino)
+{
+	return mix(ino * 31 + tree);
+}
+
+struct gw_known *gw_known_new(void)
+{
+	struct gw_known *k = calloc(1, sizeof(*k));
+	assert(k);
+	k->slots = FIRST_SLOTS;
+	k->paths = calloc(k->slots, sizeof(struct gw_known_path *));
+	k->inodes = calloc(k->slots, sizeof(struct gw_known_inode *));
+	assert(k->paths && k->inodes);
+	return k;
+}
+
+static void free_inode(struct gw_known_inode *i)
+{
+	free(i->pieces);
+	free(i);
+}
+
+void gw_known_free(struct gw_known *k)
+{
+	if (!k)
+		return;
+	for (size_t s = 0; s < k->slots; s++) {
+		for (struct gw_known_path *p = k->paths[s], *next; p; p = next) {
+			next = p->next;
+			free(p);
+		}
+		for (struct gw_known_inode *i = k->inodes[s], *next; i; i = next) {
+			next = i->next;
+			free_inode(i);
+		}
+	}
+	free(k->paths);
+	free(k->inodes);
+	free(k);
+}
+
+static void grow(struct gw_known *k)
+{
+	size_t slots = k->slots * 2;
+	struct gw_known_path **paths = calloc(slots, sizeof(struct gw_known_path *));
+	struct gw_known_inode **inodes = calloc(slots, sizeof(struct gw_known_inode *));
+	assert(paths && inodes);
+	for (size_t s = 0; s < k->slots; s++) {
+		for (struct gw_known_path *p = k->paths[s], *next; p; p = next) {
+			struct gw_known_path **to = &paths[path_hash(p->tree, p->path) & (slots - 1)];
+			next = p->next;
+			p->next = *to;
+			*to = p;
+		}
+		for (struct gw_known_inode *i = k->inodes[s], *next; i; i = next) {
+			struct gw_known_inode **to = &inodes[inode_hash(i->tree, i->ino) & (slots - 1)];
+			next = i->next;
+			i->next = *to;
+			*to = i;
+		}
+	}
+	free(k->paths);
+	free(k->inodes);
+	k->paths = paths;
+	k->inodes = inodes;
+	k->slots = slots;
+}
+
+struct gw_known_path *gw_known_path(const struct gw_known *k, uint32_t tree, const char *path)
+{
+	struct gw_known_path *p = k->paths[path_hash(tree, path) & (k->slots - 1)];
+	while (p && (p->tree != tree || strcmp(p->path, path) != 0))
+		p = p->next;
+	return p;
+}
+
+struct gw_known_inode *gw_known_inode(const struct gw_known *k, uint32_t tree, uint64_t ino)
+{
+	struct gw_known_inode *i = k->inodes[inode_hash(tree, ino) & (k->slots - 1)];
+	while (i && (i->tree != tree || i->ino != ino))
+		i = i->next;
+	return i;
+}
+
+struct gw_known_path *gw_known_add(struct gw_known *k, uint32_t tree, const char *path, uint64_t ino,
+                                   struct gw_known_inode *inode)
+{
+	if (k->npaths == k->slots)
+		grow(k);
+	if (!inode) {
+		struct gw_known_inode **to = &k->inodes[inode_hash(tree, ino) & (k->slots - 1)];
+		inode = calloc(1, sizeof(*inode));
+		assert(inode);
+		inode->tree = tree;
+		inode->ino = ino;
+		inode->next = *to;
+		*to = inode;
+	}
+	struct gw_known_path **to = &k->paths[path_hash(tree, path) & (k->slots - 1)];
+	struct gw_known_path *p = malloc(sizeof(*p) + strlen(path) + 1);
+	assert(p);
+	*p = (struct gw_known_path){.next = *to, .next_name = inode->paths, .inode = inode, .tree = tree};
+	memcpy(p->path, path, strlen(path) + 1);
+	*to = p;
+	inode->paths = p;
+	k->npaths++;
+	return p;
+}
+
+static void drop_inode(struct gw_known *k, struct gw_known_inode *inode)
+{
+	struct gw_known_inode **at = &k->inodes[inode_hash(inode->tree, inode->ino) & (k->slots - 1)];
+	while (*at != inode)
+		at = &(*at)->next;
+	*at = inode->next;
+	free_inode(inode);
+}
+
+static void drop_one(struct gw_known *k, struct gw_known_path **slot)
+{
+	struct gw_known_path *p = *slot;
+	struct gw_known_path **name = &p->inode->paths;
+	while (*name != p)
+		name = &(*name)->next_name;
+	*name = p->next_name;
+	if (!p->inode->paths)
+		drop_inode(k, p->inode);
+	*slot = p->next;
+	k->npaths--;
+	free(p);
+}
+
+void gw_known_drop(struct gw_known *k, struct gw_known_path *p)
+{
+	size_t n = strlen(p->path);
+	uint32_t tree = p->tree;
+	if (S_ISDIR(p->inode->mode)) {
+		for (size_t s = 0; s < k->slots; s++)
+			for (struct gw_known_path **at = &k->paths[s]; *at;) {
+				struct gw_known_path *q = *at;
+				if (q->tree == tree && !strncmp(q->path, p->path, n) && q->path[n] == '/')
+					drop_one(k, at);
+				else
+					at = &q->next;
+			}
+	}
+	struct gw_known_path **at = &k->paths[path_hash(tree, p->path) & (k->slots - 1)];
+	while (*at != p)
+		at = &(*at)->next;
+	drop_one(k, at);
+}
+
+size_t gw_known_count(const struct gw_known *k)
+{
+	return k->npaths;
+}
+
+void gw_known_each(const struct gw_known *k, void (*fn)(void *ctx, struct gw_known_path *p), void *ctx)
+{
+	for (size_t s = 0; s < k->slots; s++)
+		for (struct gw_known_path *p = k->paths[s]; p; p = p->next)
+			fn(ctx, p);
+}
+
+int gw_known_pieces(struct gw_known_inode *i, size_t n)
+{
+	if (n > i->npieces) {
+		uint64_t *more = realloc(i->pieces, n * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		memset(more + i->npieces, 0, (n - i->npieces) * sizeof(*more));
+		i->pieces = more;
+	}
+	i->npieces = n;
+	return 0;
+}

@@ -1,0 +1,306 @@
+/* trees: a directory and its copy are alike after every round, whatever was done to it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "base/io.h"
+#include "base/scope.h"
+#include "files/apply.h"
+#include "files/record.h"
+#include "files/scan.h"
+#include "test.h"
+
+static char top[64], from[80], to[80];
+static struct gw_apply *apply;
+static struct gw_scan *scan;
+static uint64_t sent;
+
+static int on_records(void *ctx, const uint8_t *p, size_t n, struct gw_err *e)
+{
+	(void)ctx;
+	sent += n;
+	return gw_apply_frame(apply, p, n, e);
+}
+
+static int sh(const char *cmd)
+{
+	char line[4096];
+	(void)snprintf(line, sizeof(line), "cd %s && { %s; }", from, cmd);
+	int rc = system(line);
+	return rc;
+}
+#define DO(cmd) assert_int_equal(sh(cmd), 0)
+
+/* Names, types, owners, permissions, times, sizes, hard links, attributes, contents. */
+static void alike(void)
+{
+	char line[2048];
+	(void)snprintf(line, sizeof(line),
+	               "view() { cd \"$1\" && find . -printf '%%P|%%y|%%U|%%G|%%m|%%T@|%%l|%%n|' \\( -type f -printf "
+	               "'%%s' -o -true \\) -printf '\\n' | sort;"
+	               "  find . -type f -print0 | sort -z | xargs -0r sha256sum; find . -links +1 -type f -printf "
+	               "'%%i %%P\\n' | sort -k2 | awk '{ if (!($1 in n)) n[$1] = ++c; print n[$1], $2 }';"
+	               "  getfattr -h -R -d -m- . 2>/dev/null; :; };"
+	               "view %s >%s/a; view %s >%s/b; diff %s/a %s/b",
+	               from, top, to, top, top, top);
+	assert_int_equal(system(line), 0);
+}
+
+static struct gw_scan_stats round_(void)
+{
+	struct gw_scan_stats st;
+	struct gw_err e = {.class = GW_OK};
+	sent = 0;
+	if (gw_scan_round(scan, &st, &e) < 0)
+		fail_msg("%s", e.text);
+	alike();
+	return st;
+}
+
+static int begin(void **state)
+{
+	struct gw_err e;
+	(void)state;
+	(void)snprintf(top, sizeof(top), "/tmp/godwit-trees.XXXXXX");
+	assert_non_null(mkdtemp(top));
+	(void)snprintf(from, sizeof(from), "%s/from", top);
+	(void)snprintf(to, sizeof(to), "%s/to", top);
+	assert_int_equal(mkdir(from, 0755), 0);
+	assert_int_equal(mkdir(to, 0755), 0);
+	apply = gw_apply_new();
+	assert_int_equal(gw_apply_root(apply, 0, to, GW_APPLY_PLAIN, &e), 0);
+	struct gw_scan_tree t = {.root = from};
+	assert_int_equal(gw_scan_new(&t, 1, on_records, NULL, &scan, &e), 0);
+	return 0;
+}
+
+static int finish(void **state)
+{
+	struct gw_err e;
+	(void)state;
+	gw_scan_free(scan);
+	gw_apply_free(apply);
+	return gw_remove_tree(top, &e);
+}
+
+static void all_kinds(void **state)
+{
+	(void)state;
+	DO("mkdir -p d/e; echo one >a; echo two >d/b; ln d/b d/e/c; ln -s ../a d/s; mkfifo p; chmod 4751 a; chmod 1777 "
+	   "d/e;"
+	   "truncate -s 3M sparse; printf x | dd of=sparse bs=1 seek=1500000 conv=notrunc status=none; touch -d "
+	   "2001-02-03 a d/e; : >empty;"
+	   "printf '%0200d' 1 >\"$(printf 'n\\nl')\"");
+	round_();
+	struct stat st;
+	char path[120];
+	(void)snprintf(path, sizeof(path), "%s/sparse", to);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_blocks * 512 <= 64 * 1024);
+}
+
+static void owners_and_attributes(void **state)
+{
+	(void)state;
+	DO("echo 1 >a; mkdir d");
+	if (geteuid() == 0)
+		DO("chown 1234:4321 a; chown 5:6 d");
+	round_();
+	char path[120];
+	(void)snprintf(path, sizeof(path), "%s/a", from);
+	if (setxattr(path, "user.k", "v", 1, 0) < 0)
+		skip();
+	round_();
+	assert_int_equal(setxattr(path, "user.k", "other", 5, 0), 0);
+	assert_int_equal(setxattr(path, "user.l", "", 0, 0), 0);
+	round_();
+	assert_int_equal(removexattr(path, "user.k"), 0);
+	round_();
+}
+
+static void changes(void **state)
+{
+	(void)state;
+	DO("mkdir d; echo 1 >a; echo 2 >d/b; seq 100000 >big");
+	round_();
+	assert_int_equal(round_().sent_bytes < 4096, 1);
+	DO("echo more >>a; rm d/b; echo new >d/n; mkdir -p x/y/z; echo deep >x/y/z/f; ln -s a l");
+	round_();
+	DO("chmod 600 a; touch -d 1999-01-01 d/n; ln d/n hard; truncate -s 1000 big; rm l; mkdir l");
+	round_();
+	DO("rmdir l; echo file >l; rm -r x; echo was-a-dir >x");
+	round_();
+	DO("truncate -s 300000 big; printf Z | dd of=big bs=1 seek=200000 conv=notrunc status=none");
+	round_();
+	DO("dd if=/dev/zero of=big bs=65536 count=2 conv=notrunc status=none");
+	round_();
+}
+
+static void renames_send_no_contents(void **state)
+{
+	(void)state;
+	DO("mkdir -p d/e; head -c 3000000 /dev/urandom >d/e/big; cp d/e/big one");
+	round_();
+	DO("mv one two");
+	assert_true(round_().sent_bytes < 4096);
+	DO("mv d D");
+	assert_true(round_().sent_bytes < 4096);
+	DO("cp -p D/e/big tmp; sync tmp; mv tmp D/e/big");
+	round_();
+	DO("mv two a; mv D/e/big two; mv a D/e/big");
+	round_();
+	DO("mv D two.d; mkdir D; mv two.d/e/big D/; rm -r two.d");
+	round_();
+}
+
+static void one_byte_in_a_big_file(void **state)
+{
+	(void)state;
+	DO("head -c 20000000 /dev/urandom >big");
+	round_();
+	DO("printf x | dd of=big bs=1 seek=10000000 conv=notrunc status=none");
+	assert_true(round_().sent_bytes < 70000);
+}
+
+static void written_by_mapping(void **state)
+{
+	char path[120];
+	struct gw_scan_stats st;
+	struct gw_err e;
+	(void)state;
+	DO("head -c 200000 /dev/zero >m");
+	round_();
+	(void)snprintf(path, sizeof(path), "%s/m", from);
+	gw_auto(fd) int fd = open(path, O_RDWR);
+	char *p = mmap(NULL, 200000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(p, MAP_FAILED);
+	gw_scan_mapped(scan, 0, "m");
+	for (int i = 0; i < 3; i++) {
+		p[150000] = (char)('a' + i);
+		assert_int_equal(gw_scan_round(scan, &st, &e), 0);
+		(void)snprintf(path, sizeof(path), "cmp %s/m %s/m", from, to);
+		assert_int_equal(system(path), 0);
+	}
+	munmap(p, 200000);
+}
+
+/* Many steps at random, several between two rounds. */
+static void at_random(void **state)
+{
+	(void)state;
+	srandom(7);
+	DO("mkdir a b c");
+	for (int i = 0; i < 60; i++) {
+		for (int n = (int)(random() % 12); n >= 0; n--) {
+			char cmd[512];
+			long x = random() % 6, y = random() % 6, d = random() % 3;
+			static const char *const steps[] = {
+			        "echo %ld%ld%ld >>a/%ld 2>/dev/null",
+			        "rm -rf b/%ld c/%ld a/%ld a/x%ld",
+			        "mv -T a/%ld c/%ld 2>/dev/null || : %ld%ld",
+			        "ln a/%ld b/%ld 2>/dev/null || : %ld%ld",
+			        "mkdir -p b/x%ld/y%ld; echo %ld >b/x%ld/f 2>/dev/null",
+			        "mv -T b/x%ld c/x%ld 2>/dev/null || : %ld%ld",
+			        "rm -rf c/x%ld; echo was-dir%ld%ld >c/x%ld",
+			        "cp -p a/%ld b/t 2>/dev/null && mv -T b/t b/%ld 2>/dev/null; : %ld%ld",
+			        "mv -T c/x%ld b/x%ld 2>/dev/null || : %ld%ld",
+			        "ln -sfn %ld a/s%ld; : %ld%ld"};
+			long k = random() % (long)(sizeof(steps) / sizeof(steps[0]));
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+			(void)snprintf(cmd, sizeof(cmd), steps[k], x, y, d, x);
+#pragma GCC diagnostic pop
+			(void)sh(cmd);
+		}
+		round_();
+	}
+}
+
+/* Received somewhere, put in place later, then changed there. */
+static void placed(void **state)
+{
+	struct gw_err e = {.class = GW_OK};
+	char place[100];
+	(void)state;
+	DO("mkdir d; echo 1 >d/a; ln d/a b; chmod 750 .");
+	round_();
+	(void)snprintf(place, sizeof(place), "%s/place", top);
+	assert_int_equal(mkdir(place, 0700), 0);
+	assert_int_equal(gw_apply_place(apply, 0, place, &e), 0);
+	(void)snprintf(to, sizeof(to), "%s", place);
+	alike();
+	DO("echo 2 >d/a; rm b; mkdir f; echo 3 >f/g");
+	round_();
+	/* Again, over something that is there: by copy. */
+	(void)snprintf(place, sizeof(place), "%s/second", top);
+	assert_int_equal(mkdir(place, 0700), 0);
+	(void)snprintf(place, sizeof(place), "%s/second/d", top);
+	assert_int_equal(mkdir(place, 0700), 0);
+	(void)snprintf(place, sizeof(place), "%s/second", top);
+	assert_int_equal(gw_apply_place(apply, 0, place, &e), 0);
+	(void)snprintf(to, sizeof(to), "%s", place);
+	alike();
+}
+
+/* A layer as an overlay's upper directory holds it, shown as the overlay would. */
+static void layer(void **state)
+{
+	struct gw_err e = {.class = GW_OK};
+	struct gw_scan_stats st;
+	char path[120];
+	(void)state;
+	gw_scan_free(scan);
+	scan = NULL;
+	struct gw_scan_tree t = {.root = from, .is_layer = true};
+	assert_int_equal(gw_scan_new(&t, 1, on_records, NULL, &scan, &e), 0);
+	DO("mkdir o keep; echo 1 >o/in");
+	(void)snprintf(path, sizeof(path), "%s/gone", from);
+	if (mknod(path, S_IFCHR, 0) < 0)
+		skip();
+	(void)snprintf(path, sizeof(path), "%s/o", from);
+	if (setxattr(path, "trusted.overlay.opaque", "y", 1, 0) < 0)
+		skip();
+	(void)snprintf(path, sizeof(path), "cd %s; mkdir o; echo low >o/low; echo low >gone; echo low >stays", to);
+	assert_int_equal(system(path), 0);
+	if (gw_scan_round(scan, &st, &e) < 0)
+		fail_msg("%s", e.text);
+	(void)snprintf(path, sizeof(path), "cd %s && test -e o/in -a ! -e o/low -a ! -e gone -a -e stays -a -d keep",
+	               to);
+	assert_int_equal(system(path), 0);
+}
+
+static void a_link_in_the_way_is_not_followed(void **state)
+{
+	struct gw_err e = {.class = GW_OK};
+	struct gw_rec r = {.op = GW_REC_MAKE, .mode = S_IFREG | 0600, .path = "d/evil"};
+	static uint8_t buf[4096];
+	char cmd[200];
+	(void)state;
+	(void)snprintf(cmd, sizeof(cmd), "mkdir %s/out && ln -s %s/out %s/d", top, top, to);
+	assert_int_equal(system(cmd), 0);
+	assert_true(gw_apply_frame(apply, buf, gw_rec_pack(&r, buf), &e) < 0);
+	(void)snprintf(cmd, sizeof(cmd), "test ! -e %s/out/evil", top);
+	assert_int_equal(system(cmd), 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, begin, finish)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        T(all_kinds),
+	        T(owners_and_attributes),
+	        T(changes),
+	        T(renames_send_no_contents),
+	        T(one_byte_in_a_big_file),
+	        T(written_by_mapping),
+	        T(at_random),
+	        T(placed),
+	        T(layer),
+	        T(a_link_in_the_way_is_not_followed),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
