@@ -132,7 +132,7 @@ static void show_line(const struct gw_migration *m, yyjson_val *status, bool las
 		(void)fprintf(stderr, "  round %" PRIu64 ", %.1f MiB sent, freeze of %" PRIu64 " ms predicted",
 		              gw_json_u64(g, "rounds", 0), (double)gw_json_u64(g, "sentBytes", 0) / 1048576,
 		              gw_json_u64(g, "predictedFreezeMs", 0));
-	if (r)
+	if (yyjson_obj_get(r, "freezeMs"))
 		(void)fprintf(stderr, "  frozen for %" PRIu64 " ms", gw_json_u64(r, "freezeMs", 0));
 	if (!tty || last)
 		(void)fputc('\n', stderr);
@@ -241,7 +241,7 @@ static void status_line(yyjson_val *o)
 	char freeze[24] = "-";
 	gw_migration_parse(o, &m);
 	yyjson_val *s = yyjson_obj_get(o, "status"), *r = yyjson_obj_get(s, "result");
-	if (r)
+	if (yyjson_obj_get(r, "freezeMs"))
 		(void)snprintf(freeze, sizeof(freeze), "%" PRIu64 " ms", gw_json_u64(r, "freezeMs", 0));
 	(void)printf("%-12s %-28s %-28s %-10s %-10s %-10s %-8s %s\n", m.namespace, m.name, m.pod,
 	             m.source_node[0] ? m.source_node : "-", m.to, m.phase[0] ? m.phase : "Pending", freeze, m.reason);
@@ -275,6 +275,12 @@ int verb_status(struct plugin *p)
 		const char *words = gw_json_str(yyjson_obj_get(o, "status"), "message", "");
 		if (*words)
 			(void)printf("  %s\n", words);
+		yyjson_val *r = yyjson_obj_get(yyjson_obj_get(o, "status"), "result");
+		if (r)
+			(void)printf("  %" PRIu64 " rounds, %.1f MiB sent, %" PRIu64 " packets held, %" PRIu64
+			             " API requests\n",
+			             gw_json_u64(r, "rounds", 0), (double)gw_json_u64(r, "sentBytes", 0) / 1048576,
+			             gw_json_u64(r, "heldPackets", 0), gw_json_u64(r, "apiRequests", 0));
 	}
 	return PLUGIN_OK;
 }

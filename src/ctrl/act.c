@@ -217,6 +217,8 @@ static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 		rc = start_anew(k, m, v, e);
 	if (rc == 0 && m->fallback_evict && v->seen.source.exists && !strcmp(m->phase, "Failed"))
 		rc = evict(k, m, e);
+	if (rc == 0) /* how many requests it took */
+		rc = gw_migration_patch_status(k, m, gw_status_new(), e);
 	return rc < 0 ? rc : finalizers(k, m, false, e);
 }
 

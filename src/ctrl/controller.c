@@ -11,13 +11,21 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "ctrl/act.h"
 #include "kube/follow.h"
 #include "kube/lease.h"
 
-enum { KNOWN_MAX = 4096, ROUNDS_MAX = 8, ACTIVE_LOOK_MS = 300, IDLE_LOOK_MS = 10000, EXIT_SYSTEM = 111 };
+enum {
+	KNOWN_MAX = 4096,
+	ROUNDS_MAX = 8,
+	ACTIVE_LOOK_MS = 300,
+	QUIET_LOOK_MS = 2000,
+	IDLE_LOOK_MS = 10000,
+	EXIT_SYSTEM = 111
+};
 
 struct ctrl {
 	struct ctrl_opts o;
@@ -26,6 +34,8 @@ struct ctrl {
 	pthread_mutex_t lock; /* of what follows */
 	struct gw_migration *known[KNOWN_MAX];
 	bool synced;
+	uint64_t asked[KNOWN_MAX];   /* requests made for each known one */
+	uint64_t look_ms[KNOWN_MAX]; /* when each is looked at again at the latest */
 };
 
 static struct gw_migration **slot_of(struct ctrl *c, const char *uid)
@@ -54,12 +64,17 @@ static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object
 		bool done = what == GW_FOLLOW_DELETED || (gw_migration_over(&m) && !m.finalized);
 		if (s && done) {
 			free(gw_take(*s));
+			c->asked[s - c->known] = 0;
 		} else if (s) {
 			if (!*s)
 				*s = malloc(sizeof(**s));
 			if (*s)
 				**s = m;
+			c->look_ms[s - c->known] = 0;
 		}
+		for (int i = 0; done && i < KNOWN_MAX; i++) /* whose turn it may be */
+			if (c->known[i] && !strcmp(c->known[i]->phase, "Pending"))
+				c->look_ms[i] = 0;
 	}
 	pthread_mutex_unlock(&c->lock);
 	(void)!write(c->changed_fd, &one, sizeof(one));
@@ -103,6 +118,28 @@ static void count_active(struct ctrl *c, const struct gw_migration *m, struct ct
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* What we did to it, before the watch tells: the next one's limits depend on it. */
+static void remember(struct ctrl *c, struct gw_kube *k, const struct gw_migration *m)
+{
+	pthread_mutex_lock(&c->lock);
+	struct gw_migration **s = slot_of(c, m->uid);
+	if (s && *s) {
+		**s = *m;
+		c->asked[s - c->known] = gw_kube_spent(k, NULL);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* A controller before this one has counted too: what it told is in the object. */
+static void open_account(struct ctrl *c, struct gw_kube *k, const struct gw_migration *m)
+{
+	pthread_mutex_lock(&c->lock);
+	struct gw_migration **s = slot_of(c, m->uid);
+	uint64_t spent = s && *s ? c->asked[s - c->known] : 0;
+	pthread_mutex_unlock(&c->lock);
+	gw_kube_account(k, GW_BY_CONTROLLER, spent > m->asked_controller ? spent : m->asked_controller);
+}
+
 /* As many actions as there are to do at once. */
 static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 {
@@ -122,6 +159,7 @@ static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 			bool stale = strcmp(now.phase, m->phase) != 0 || now.source_gone != m->source_gone ||
 			             now.finalized != m->finalized;
 			*m = now;
+			remember(c, k, m);
 			if (stale) {
 				ctrl_view_done(&v);
 				continue;
@@ -142,7 +180,19 @@ static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 	}
 }
 
-/* One look at all of them. Returns how long to wait for the next. */
+/* While the scheduler, kubelet or the deletion of a pod is waited for, pods are
+ * looked at; else the watch tells when there is something to do, and a pod that
+ * somebody deletes is noticed a little later. */
+static unsigned look_every_ms(const struct gw_migration *m)
+{
+	static const char *const busy[] = {"", "Placing", "HandOver", "Committed", "Succeeded", "Failed", "Cancelled"};
+	for (size_t i = 0; i < gw_countof(busy); i++)
+		if (!strcmp(m->phase, busy[i]))
+			return ACTIVE_LOOK_MS;
+	return QUIET_LOOK_MS;
+}
+
+/* One look at all that are due. Returns how long to wait for the next. */
 static int round_of_all(struct ctrl *c, struct gw_kube *k)
 {
 	int wait = IDLE_LOOK_MS;
@@ -150,13 +200,23 @@ static int round_of_all(struct ctrl *c, struct gw_kube *k)
 		struct gw_migration m;
 		pthread_mutex_lock(&c->lock);
 		bool here = c->known[i] != NULL;
-		if (here)
+		uint64_t now = gw_now_ms(), at = c->look_ms[i];
+		if (here && now >= at) {
 			m = *c->known[i];
+			c->look_ms[i] = at = now + look_every_ms(&m);
+		} else if (here) {
+			wait = (int)(at - now) < wait ? (int)(at - now) : wait;
+			here = false;
+		}
 		pthread_mutex_unlock(&c->lock);
 		if (!here)
 			continue;
+		open_account(c, k, &m);
 		reconcile(c, k, &m);
-		wait = ACTIVE_LOOK_MS;
+		remember(c, k, &m);
+		gw_kube_account(k, NULL, 0);
+		int every = (int)look_every_ms(&m);
+		wait = every < wait ? every : wait;
 	}
 	return wait;
 }

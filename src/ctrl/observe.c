@@ -146,7 +146,7 @@ int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 	}
 	if (rc == 0)
 		rc = look_target(k, m, v, e);
-	if (rc == 0)
+	if (rc == 0 && (!m->phase[0] || !strcmp(m->phase, "Pending")))
 		rc = ctrl_node(k, m->to, 0, &v->seen.to_exists, &v->seen.to_has_godwit, NULL, 0, e);
 	if (rc < 0)
 		return rc;

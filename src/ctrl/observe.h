@@ -8,7 +8,8 @@ struct ctrl_view {
 };
 void ctrl_view_done(struct ctrl_view *v);
 
-/* Fills everything but the limits. 0 although pods are missing. */
+/* Fills everything but the limits; the node only for what has not begun. 0
+ * although pods are missing. */
 int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e);
 void ctrl_pod_path(const char *ns, const char *name, char *out, size_t size);
 /* Does node NAME exist, does it have godwit, and where is its godwitd ("ADDR:PORT")? */

@@ -27,6 +27,8 @@ struct gw_kube {
 	struct gw_kube_config c;
 	CURL *curl;
 	char error[CURL_ERROR_SIZE];
+	const char *who; /* of the account */
+	uint64_t spent;
 };
 
 static atomic_uint_fast64_t requests;
@@ -34,6 +36,19 @@ static atomic_uint_fast64_t requests;
 uint64_t gw_kube_requests(void)
 {
 	return atomic_load(&requests);
+}
+
+void gw_kube_account(struct gw_kube *k, const char *who, uint64_t spent)
+{
+	k->who = who;
+	k->spent = spent;
+}
+
+uint64_t gw_kube_spent(const struct gw_kube *k, const char **who)
+{
+	if (who)
+		*who = k->who;
+	return k->spent;
 }
 
 static void init_curl(void)
@@ -238,6 +253,7 @@ static CURLcode perform(struct gw_kube *k, const struct call *r, struct sink *s,
 		(void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, s);
 	}
 	(void)atomic_fetch_add(&requests, 1);
+	k->spent++;
 	CURLcode rc = curl_easy_perform(c);
 	(void)curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, http);
 	curl_slist_free_all(h);

@@ -53,6 +53,10 @@ int gw_kube_delete(struct gw_kube *k, const char *path, const char *uid, int gra
 
 /* Requests made by this process so far, of all clients. */
 uint64_t gw_kube_requests(void);
+/* An account: what this client's requests are made for. They are counted from
+ * `spent` on, tries again included; who is borrowed. */
+void gw_kube_account(struct gw_kube *k, const char *who, uint64_t spent);
+uint64_t gw_kube_spent(const struct gw_kube *k, const char **who); /* *who: NULL for no account */
 
 /* ---- for kube/follow.c ---- */
 /* One GET whose body goes to fn piece by piece; fn < 0 ends it (then that is

@@ -65,6 +65,9 @@ static void parse_status(yyjson_val *status, struct gw_migration *m)
 	COPY(m->target_uid, gw_json_str(target, "podUID", ""));
 	COPY(m->target_node, gw_json_str(target, "node", ""));
 	COPY(m->target_address, gw_json_str(target, "address", ""));
+	yyjson_val *asked = yyjson_obj_get(status, "requests");
+	m->asked_controller = gw_json_u64(asked, GW_BY_CONTROLLER, 0);
+	m->asked_agents = gw_json_u64(asked, GW_BY_AGENTS, 0);
 	m->abort = gw_json_bool(status, "abort", false);
 	m->checked = gw_json_str(status, "network", "")[0] != 0;
 }
@@ -110,11 +113,35 @@ yyjson_mut_doc *gw_status_new(void)
 	return doc;
 }
 
+/* How many requests it has taken, the one that says so included. */
+static void put_requests(struct gw_kube *k, const struct gw_migration *m, yyjson_mut_doc *doc, yyjson_mut_val *s)
+{
+	const char *who = NULL, *phase = yyjson_mut_get_str(yyjson_mut_obj_get(s, "phase"));
+	uint64_t spent = gw_kube_spent(k, &who) + 1;
+	if (!who)
+		return;
+	yyjson_mut_val *o = yyjson_mut_obj(doc);
+	yyjson_mut_obj_add_uint(doc, o, who, spent);
+	yyjson_mut_obj_add_val(doc, s, "requests", o);
+	struct gw_migration then = *m;
+	if (phase)
+		COPY(then.phase, phase);
+	if (strcmp(who, GW_BY_CONTROLLER) != 0 || !gw_migration_over(&then))
+		return;
+	yyjson_mut_val *result = yyjson_mut_obj_get(s, "result");
+	if (!result) {
+		result = yyjson_mut_obj(doc);
+		yyjson_mut_obj_add_val(doc, s, "result", result);
+	}
+	yyjson_mut_obj_add_uint(doc, result, "apiRequests", spent + m->asked_agents);
+}
+
 int gw_migration_patch_status(struct gw_kube *k, const struct gw_migration *m, yyjson_mut_doc *status, struct gw_err *e)
 {
 	char path[700];
 	gw_auto(jmut) yyjson_mut_doc *doc = status;
 	yyjson_mut_val *root = yyjson_mut_obj(doc), *s = yyjson_mut_doc_get_root(doc);
+	put_requests(k, m, doc, s);
 	if (yyjson_mut_obj_get(s, "phase")) {
 		char now[32];
 		gw_k8s_now(now);

@@ -23,6 +23,8 @@ struct gw_migration {
 	bool checked;     /* status.network is there */
 	bool abort;       /* the controller asks the agent to end it */
 	bool source_gone; /* the source pod's object is gone or going */
+	/* requests to the API server made for it so far, by whom */
+	uint64_t asked_controller, asked_agents;
 };
 
 #define GW_MIGRATIONS "/apis/godwit.dev/v1alpha1/migrations"
@@ -35,6 +37,9 @@ bool gw_migration_over(const struct gw_migration *m); /* Succeeded, Failed or Ca
 /* From Freezing's end on nobody may undo it. */
 bool gw_migration_committed(const struct gw_migration *m);
 
+/* Accounts (gw_kube_account) whose state every patch of a status takes along. */
+#define GW_BY_CONTROLLER "controller"
+#define GW_BY_AGENTS     "agents"
 /* Merge {"status": *status} into it. status is freed. */
 int gw_migration_patch_status(struct gw_kube *k, const struct gw_migration *m, yyjson_mut_doc *status,
                               struct gw_err *e);

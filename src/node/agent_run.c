@@ -30,6 +30,8 @@ static void launch(struct agent *a, const struct gw_migration *m, void *(*body)(
 	if (ok) {
 		*j = (struct job){.a = a, .m = *m};
 		ok = gw_kube_open(&a->config, &j->k, &e) == 0;
+		if (ok)
+			gw_kube_account(j->k, GW_BY_AGENTS, m->asked_agents);
 	}
 	if (ok && pthread_create(&t, NULL, body, j) == 0) {
 		pthread_detach(t);

@@ -1,0 +1,33 @@
+# Sourced by tests of Migration objects, after lib.sh: workloads that are moved, and
+# what their Migrations say.
+spec='{"terminationGracePeriodSeconds": 5, "containers": [{"name": "redis", "image": "kube.test/redis:1", "args": ["--save", "", "--appendonly", "no", "--protected-mode", "no"],
+	"readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1}}]}'
+on_node() { jq --arg n "$1" '.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution = [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]'; }
+owned() { # KIND NAME NODE [jq on the pod's spec]
+	jq -n --arg kind "$1" --arg name "$2" --argjson spec "$(on_node "$3" <<<"$spec" | jq "${4:-.}")" '{apiVersion: "apps/v1", kind: $kind, metadata: {name: $name},
+		spec: {replicas: 1, selector: {matchLabels: {app: $name}}, template: {metadata: {labels: {app: $name}}, spec: $spec}}} | if $kind == "StatefulSet" then .spec.serviceName = $name else . end' |
+		kn apply -f - >/dev/null && kn rollout status "$1/$2" --timeout=60s
+}
+bare() { # NAME NODE [jq]
+	jq -n --arg name "$1" --argjson spec "$(on_node "$2" <<<"$spec" | jq "${3:-.}")" '{apiVersion: "v1", kind: "Pod", metadata: {name: $name, labels: {app: $name}}, spec: $spec}' |
+		kn apply -f - >/dev/null && kn wait --for=condition=Ready "pod/$1" --timeout=60s
+}
+pod_of() { kn get pods -l "app=$1" --field-selector=status.phase=Running -o 'jsonpath={.items[0].metadata.name}'; }
+pod_ip() { kn get pod "$1" -o 'jsonpath={.status.podIP}'; }
+node_of() { kn get pod "$1" -o 'jsonpath={.spec.nodeName}'; }
+mig() { # NAME POD NODE [jq]
+	jq -n --arg name "$1" --arg pod "$2" --arg to "$3" '{apiVersion: "godwit.dev/v1alpha1", kind: "Migration", metadata: {name: $name}, spec: {podName: $pod, to: $to, options: {maxFreezeMs: 60000}}}' |
+		jq "${4:-.}" | kn apply -f - >/dev/null
+}
+st() { kn get migration "$1" -o "jsonpath={.status.$2}"; }
+phase_is() { [ "$(st "$1" phase)" = "$2" ]; }
+over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
+ends() { # NAME PHASE
+	retry 60 over "$1"
+	phase_is "$1" "$2" || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; on control tail -n 8 /var/log/godwit-controller.log; return 1; }
+}
+# What the programs are allowed is what deploy/20-rbac.yaml says, nothing more.
+as_account() { # HOST ACCOUNT
+	k config view --raw --flatten -o json | jq --arg t "$(k -n godwit-system create token "$2" --duration=4h)" '.users[].user = {token: $t}' |
+		on "$1" sh -c 'umask 077; cat >/etc/godwit/kubeconfig.json'
+}
