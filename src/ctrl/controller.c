@@ -15,6 +15,7 @@
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "ctrl/act.h"
+#include "ctrl/events.h"
 #include "kube/follow.h"
 #include "kube/lease.h"
 
@@ -35,6 +36,7 @@ struct ctrl {
 	struct gw_migration *known[KNOWN_MAX];
 	bool synced;
 	uint64_t asked[KNOWN_MAX];   /* requests made for each known one */
+	unsigned told[KNOWN_MAX];    /* Events made */
 	uint64_t look_ms[KNOWN_MAX]; /* when each is looked at again at the latest */
 };
 
@@ -64,7 +66,7 @@ static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object
 		bool done = what == GW_FOLLOW_DELETED || (gw_migration_over(&m) && !m.finalized);
 		if (s && done) {
 			free(gw_take(*s));
-			c->asked[s - c->known] = 0;
+			c->asked[s - c->known] = c->told[s - c->known] = 0;
 		} else if (s) {
 			if (!*s)
 				*s = malloc(sizeof(**s));
@@ -140,6 +142,21 @@ static void open_account(struct ctrl *c, struct gw_kube *k, const struct gw_migr
 	gw_kube_account(k, GW_BY_CONTROLLER, spent > m->asked_controller ? spent : m->asked_controller);
 }
 
+/* After what is urgent, and before what is over loses its finalizer. */
+static void tell_events(struct ctrl *c, struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v)
+{
+	unsigned due = ctrl_events_due(m), told = ~0u;
+	pthread_mutex_lock(&c->lock);
+	struct gw_migration **s = slot_of(c, m->uid);
+	if (s && *s) {
+		told = c->told[s - c->known];
+		c->told[s - c->known] |= due;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (due & ~told)
+		ctrl_events_tell(k, m, v, c->o.identity, told, due);
+}
+
 /* As many actions as there are to do at once. */
 static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 {
@@ -169,7 +186,11 @@ static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 			if (p.action != CTRL_NOTHING)
 				gw_info("migration", kv_str("name", m->name), kv_str("phase", m->phase),
 				        kv_str("action", ctrl_action_name(p.action)), kv_str("reason", p.reason ?: ""));
+			if (gw_migration_over(m) && m->finalized)
+				tell_events(c, k, m, &v);
 			rc = ctrl_act(k, m, &v, &p, c->o.port, &e);
+			if (rc == 0 && !gw_migration_over(m))
+				tell_events(c, k, m, &v);
 		}
 		ctrl_view_done(&v);
 		if (rc < 0)

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/gw_log.h"
 #include "base/scope.h"
+#include "kube/migration.h"
 
 void gw_lease_init(struct gw_lease *l, const char *ns, const char *name, const char *identity)
 {
@@ -22,20 +22,10 @@ bool gw_lease_is_held(const struct gw_lease *l)
 	return l->held && gw_now_ms() - l->renewed_ms < GW_LEASE_DEADLINE_MS;
 }
 
-static void micro_time(char out[64])
-{
-	struct timespec t;
-	struct tm tm;
-	char sec[32];
-	clock_gettime(CLOCK_REALTIME, &t);
-	(void)strftime(sec, sizeof(sec), "%Y-%m-%dT%H:%M:%S", gmtime_r(&t.tv_sec, &tm));
-	(void)snprintf(out, 64, "%s.%06ldZ", sec, t.tv_nsec / 1000);
-}
-
 static yyjson_mut_doc *body(const struct gw_lease *l, const char *holder)
 {
 	char now[64];
-	micro_time(now);
+	gw_k8s_now_us(now);
 	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
 	yyjson_mut_val *o = yyjson_mut_obj(doc), *meta = yyjson_mut_obj(doc), *spec = yyjson_mut_obj(doc);
 	yyjson_mut_doc_set_root(doc, o);

@@ -21,6 +21,16 @@ void gw_k8s_now(char out[32])
 	(void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
 }
 
+void gw_k8s_now_us(char out[64])
+{
+	struct timespec t;
+	struct tm tm;
+	char sec[32];
+	clock_gettime(CLOCK_REALTIME, &t);
+	(void)strftime(sec, sizeof(sec), "%Y-%m-%dT%H:%M:%S", gmtime_r(&t.tv_sec, &tm));
+	(void)snprintf(out, 64, "%s.%06ldZ", sec, t.tv_nsec / 1000);
+}
+
 static void parse_meta(yyjson_val *meta, struct gw_migration *m)
 {
 	COPY(m->namespace, gw_json_str(meta, "namespace", ""));

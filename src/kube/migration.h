@@ -52,3 +52,4 @@ yyjson_mut_doc *gw_status_new(void);
 /* RFC 3339, as the API writes times; 0 when it is none. And now, as text. */
 int64_t gw_k8s_time(const char *text);
 void gw_k8s_now(char out[32]);
+void gw_k8s_now_us(char out[64]); /* with microseconds: a MicroTime */

@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 9
+plan 17
 kg() { k godwit "$@" -n "$NS"; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
@@ -35,3 +35,19 @@ mig web-2 "$(pod_of web)" node-x
 check "one that fails" ends web-2 Failed
 counted_too() { [ "$(st web-2 result.apiRequests)" -gt 3 ]; }
 check "tells them as well" retry 10 counted_too
+
+# ---- Events
+events() { # KIND NAME: reasons, in the order of their time
+	kn get events.events.k8s.io -o json | jq -r --arg k "$1" --arg n "$2" '[.items[] | select(.regarding.kind == $k and .regarding.name == $n and .reportingController == "godwit.dev/controller")] | sort_by(.eventTime) | [.[].reason] | join(" ")'
+}
+is "a Migration has its Events" "$(events Migration web-1)" "Started PreCopy Committed Succeeded"
+is "its source has them" "$(events Pod "$(st web-1 source.pod)")" "MigrationStarted MigrationPreCopy MigrationCommitted MigrationSucceeded"
+is "its target too, from pre-copy on" "$(events Pod "$(st web-1 target.pod)")" "MigrationPreCopy MigrationCommitted MigrationSucceeded"
+check "the freeze is in the one of the commit" has "frozen for $(st web-1 result.freezeMs) ms" kn get events.events.k8s.io -o 'jsonpath={.items[?(@.reason=="Committed")].note}'
+check "the reason in the one of a failure" has "NoSuchNode" kn get events.events.k8s.io -o 'jsonpath={.items[?(@.reason=="Failed")].note}'
+check "kubectl describe shows them" has "frozen for" kn describe migration web-1
+mig web-3 "$(pod_of web)" node-a
+for _ in 1 2 3 4; do sleep 0.5; gw_controller_stop KILL; gw_controller; done
+check "a pod moves although the controller is killed on the way" ends web-3 Succeeded
+retry 10 has Succeeded events Migration web-3
+is "and no Event is there twice" "$(events Migration web-3)" "Started PreCopy Committed Succeeded"

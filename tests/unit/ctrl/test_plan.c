@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/scope.h"
+#include "ctrl/events.h"
 #include "ctrl/plan.h"
 #include "ctrl/target.h"
 
@@ -206,6 +207,40 @@ static void those_over_the_limit_wait(void **state)
 	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
 }
 
+/* ---- Events ---- */
+
+static void events_follow_from_the_status_alone(void **state)
+{
+	(void)state;
+	struct gw_migration m = {.phase = "Checking", .source_uid = "s"};
+	assert_int_equal(ctrl_events_due(&m), 1u << CTRL_EVENT_STARTED);
+	(void)snprintf(m.target_uid, sizeof(m.target_uid), "t");
+	(void)snprintf(m.phase, sizeof(m.phase), "Committed");
+	assert_int_equal(ctrl_events_due(&m), 7);
+	(void)snprintf(m.phase, sizeof(m.phase), "Succeeded");
+	assert_int_equal(ctrl_events_due(&m), 15);
+	(void)snprintf(m.phase, sizeof(m.phase), "Failed");
+	assert_int_equal(ctrl_events_due(&m), 11);
+	m.check_only = true;
+	assert_int_equal(ctrl_events_due(&m), 0);
+}
+
+static void an_events_name_is_one_of_kubernetes_and_its_own(void **state)
+{
+	(void)state;
+	struct gw_migration m = {.uid = "01234567-89ab-cdef"};
+	char a[GW_K8S_NAME], b[GW_K8S_NAME], pod[GW_K8S_NAME];
+	ctrl_event_name(&m, "db-0", 's', "Committed", a);
+	assert_string_equal(a, "db-0.01234567-89ab-s-committed");
+	ctrl_event_name(&m, "db-0", 't', "Committed", b);
+	assert_string_not_equal(a, b);
+	memset(pod, 'x', sizeof(pod));
+	pod[sizeof(pod) - 1] = 0;
+	ctrl_event_name(&m, pod, 's', "Committed", a);
+	assert_true(strlen(a) < 254);
+	assert_non_null(strstr(a, "-s-committed"));
+}
+
 /* ---- the pods it makes ---- */
 
 static const char POD[] =
@@ -291,6 +326,8 @@ int main(void)
 	        cmocka_unit_test(every_refusal_has_its_reason),
 	        cmocka_unit_test(a_clone_of_plain_runc_may_move),
 	        cmocka_unit_test(those_over_the_limit_wait),
+	        cmocka_unit_test(events_follow_from_the_status_alone),
+	        cmocka_unit_test(an_events_name_is_one_of_kubernetes_and_its_own),
 	        cmocka_unit_test(a_clone_has_no_owner_and_no_template_hash),
 	        cmocka_unit_test(a_pod_that_keeps_its_name_has_its_owner),
 	        cmocka_unit_test(every_alternative_of_its_affinity_names_the_node),
