@@ -13,8 +13,9 @@
 #include "base/scope.h"
 #include "move/daemon.h"
 #include "node/agent.h"
+#include "node/agent_identity.h"
 
-enum { EXIT_USAGE = 2 };
+enum { EXIT_USAGE = 2, EXIT_SYSTEM = 111 };
 
 static const char usage[] =
         "usage: godwitd --name NAME [options]\n"
@@ -34,6 +35,7 @@ static const char usage[] =
         "  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
         "  --cni-dir DIR      godwit-cni's dataDir              [/var/lib/godwit/cni]\n"
         "  --kube             take part in a Kubernetes cluster: --name is the node's, --hosts is written\n"
+        "  --tls DIR          with --kube: a certificate signed by the cluster, kept in DIR; no --ca, --cert, --key\n"
         "  --kubeconfig FILE  JSON, as kubectl config view --raw -o json writes it [as in a pod]\n"
         "  --data-conns N     connections for memory, 1 to 8       [2]\n"
         "  --log-level debug|info|warn|error   --log-format text|json\n"
@@ -44,7 +46,7 @@ static const char usage[] =
 struct options {
 	struct gw_config cfg;
 	char libexec[PATH_MAX / 2];
-	char kubeconfig[PATH_MAX];
+	char kubeconfig[PATH_MAX], tls[PATH_MAX / 2];
 	bool kube;
 	enum gw_level level;
 	enum gw_log_format format;
@@ -86,6 +88,7 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 	        {"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
 	        {"kubeconfig", o->kubeconfig, sizeof(o->kubeconfig)},
 	        {"libexec", o->libexec, sizeof(o->libexec)},
+	        {"tls", o->tls, sizeof(o->tls)},
 	};
 	for (size_t i = 0; i < gw_countof(t); i++)
 		if (!strcmp(t[i].name, name))
@@ -95,14 +98,17 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {
-	        {"name", 1, NULL, 0},         {"listen", 1, NULL, 0},      {"hosts", 1, NULL, 0},
-	        {"ca", 1, NULL, 0},           {"cert", 1, NULL, 0},        {"key", 1, NULL, 0},
-	        {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},       {"runc", 1, NULL, 0},
-	        {"criu", 1, NULL, 0},         {"runc-root", 1, NULL, 0},   {"libexec", 1, NULL, 0},
-	        {"cni-dir", 1, NULL, 0},      {"kube", 0, NULL, 'k'},      {"kubeconfig", 1, NULL, 0},
-	        {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'}, {"log-format", 1, NULL, 'f'},
-	        {"help", 0, NULL, 'h'},       {"version", 0, NULL, 'v'},   {0}};
+	static const struct option longs[] = {{"name", 1, NULL, 0},         {"listen", 1, NULL, 0},
+	                                      {"hosts", 1, NULL, 0},        {"ca", 1, NULL, 0},
+	                                      {"cert", 1, NULL, 0},         {"key", 1, NULL, 0},
+	                                      {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},
+	                                      {"runc", 1, NULL, 0},         {"criu", 1, NULL, 0},
+	                                      {"runc-root", 1, NULL, 0},    {"libexec", 1, NULL, 0},
+	                                      {"cni-dir", 1, NULL, 0},      {"kube", 0, NULL, 'k'},
+	                                      {"kubeconfig", 1, NULL, 0},   {"tls", 1, NULL, 0},
+	                                      {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'},
+	                                      {"log-format", 1, NULL, 'f'}, {"help", 0, NULL, 'h'},
+	                                      {"version", 0, NULL, 'v'},    {0}};
 	int index, c;
 	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
 		size_t size = 0;
@@ -134,21 +140,48 @@ static int parse(int argc, char **argv, struct options *o)
 	return 0;
 }
 
-/* libgodwit-kube.so has the agent. Every godwitd of a cluster listens on the same port. */
-static int join_cluster(struct gw_daemon *d, void *ctx, struct gw_err *e)
+/* libgodwit-kube.so has the agent. */
+static void *agent_symbol(const struct options *o, const char *name, struct gw_err *e)
 {
-	const struct options *o = ctx;
 	char path[PATH_MAX];
-	const char *port = strrchr(o->cfg.listen, ':');
-	const struct gw_agent_opts a = {.kubeconfig = o->kubeconfig,
-	                                .node = o->cfg.name,
-	                                .port = port ? (uint16_t)strtoul(port + 1, NULL, 10) : 0};
 	gw_path(path, sizeof(path), "%s/libgodwit-kube.so", o->libexec);
 	void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	typeof(gw_agent_start) *start = module ? (typeof(gw_agent_start) *)dlsym(module, "gw_agent_start") : NULL;
-	if (!start)
-		return gw_fail(e, GW_INPUT, ENOENT, "--kube needs libgodwit-kube.so: %s", dlerror());
-	return start(d, &a, e);
+	void *symbol = module ? dlsym(module, name) : NULL;
+	if (!symbol)
+		(void)gw_fail(e, GW_INPUT, ENOENT, "--kube needs libgodwit-kube.so: %s", dlerror());
+	return symbol;
+}
+
+/* Every godwitd of a cluster listens on the same port. */
+static struct gw_agent_opts agent_opts(const struct options *o)
+{
+	const char *port = strrchr(o->cfg.listen, ':');
+	return (struct gw_agent_opts){.kubeconfig = o->kubeconfig,
+	                              .node = o->cfg.name,
+	                              .tls_dir = o->tls,
+	                              .port = port ? (uint16_t)strtoul(port + 1, NULL, 10) : 0};
+}
+
+static int join_cluster(struct gw_daemon *d, void *ctx, struct gw_err *e)
+{
+	const struct gw_agent_opts a = agent_opts(ctx);
+	typeof(gw_agent_start) *start = (typeof(gw_agent_start) *)agent_symbol(ctx, "gw_agent_start", e);
+	return start ? start(d, &a, e) : -ENOENT;
+}
+
+/* Nobody is let in, and nowhere called, without a certificate: so this comes first. */
+static int get_identity(struct options *o)
+{
+	struct gw_err e = {.class = GW_OK};
+	const struct gw_agent_opts a = agent_opts(o);
+	typeof(gw_identity_begin) *begin = (typeof(gw_identity_begin) *)agent_symbol(o, "gw_identity_begin", &e);
+	if (!begin || begin(&a, &e) < 0)
+		return gw_error("cannot start", kv_str("reason", e.text)),
+		       e.class == GW_INPUT ? EXIT_USAGE : EXIT_SYSTEM;
+	gw_path(o->cfg.ca, sizeof(o->cfg.ca), "%s/ca.pem", o->tls);
+	gw_path(o->cfg.cert, sizeof(o->cfg.cert), "%s/node.pem", o->tls);
+	gw_path(o->cfg.key, sizeof(o->cfg.key), "%s/node.pem", o->tls);
+	return 0;
 }
 
 /* runc has no say in which CRIU it restores with: "criu" in PATH. */
@@ -204,5 +237,10 @@ int main(int argc, char **argv)
 		return fprintf(stderr, "godwitd: libgodwit-criu.so and godwit-pages are not in %s (--libexec)\n",
 		               o.libexec),
 		       EXIT_USAGE;
+	if (o.tls[0] && !o.kube)
+		return fprintf(stderr, "godwitd: --tls needs --kube: it is the cluster that signs\n"), EXIT_USAGE;
+	rc = o.tls[0] ? get_identity(&o) : 0;
+	if (rc != 0)
+		return rc;
 	return gw_daemon_run(&o.cfg, o.kube ? join_cluster : NULL, &o);
 }

@@ -15,6 +15,7 @@
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "ctrl/act.h"
+#include "ctrl/certs.h"
 #include "ctrl/events.h"
 #include "kube/follow.h"
 #include "kube/lease.h"
@@ -31,6 +32,7 @@ enum {
 struct ctrl {
 	struct ctrl_opts o;
 	struct gw_kube_config config;
+	struct ctrl_certs certs;
 	int stop_fd, changed_fd;
 	pthread_mutex_t lock; /* of what follows */
 	struct gw_migration *known[KNOWN_MAX];
@@ -276,7 +278,12 @@ static int begin(struct ctrl *c, int *signals, struct gw_kube **k, struct gw_err
 	if (*signals < 0 || c->stop_fd < 0 || c->changed_fd < 0)
 		return gw_fail(e, GW_SYS, errno, "start the controller");
 	int rc = gw_kube_config_find(c->o.kubeconfig, &c->config, e);
-	return rc < 0 ? rc : gw_kube_open(&c->config, k, e);
+	if (rc == 0)
+		rc = gw_kube_open(&c->config, k, e);
+	if (rc < 0)
+		return rc;
+	c->certs = (struct ctrl_certs){.config = &c->config, .namespace = c->o.lease_namespace, .stop_fd = c->stop_fd};
+	return ctrl_certs_start(&c->certs, e);
 }
 
 int ctrl_run(const struct ctrl_opts *o)
@@ -302,6 +309,7 @@ int ctrl_run(const struct ctrl_opts *o)
 	uint64_t one = 1;
 	(void)!write(c.stop_fd, &one, sizeof(one));
 	(void)pthread_join(follower, NULL);
+	ctrl_certs_join(&c.certs);
 	gw_kube_close(k);
 	gw_kube_config_done(&c.config);
 	return 0;

@@ -8,6 +8,7 @@
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "move/held.h"
+#include "node/agent_identity.h"
 #include "node/agent_priv.h"
 
 /* ---- threads at work ---- */
@@ -163,6 +164,8 @@ int gw_agent_start(struct gw_daemon *d, const struct gw_agent_opts *o, struct gw
 			return gw_fail(e, GW_SYS, rc, "start the agent's threads");
 		pthread_detach(t);
 	}
+	if (*o->tls_dir && (rc = gw_identity_keep(d, &a.config, o, e)) < 0)
+		return rc;
 	gw_info("part of a cluster", kv_str("server", a.config.server), kv_str("node", a.node));
 	return 0;
 }

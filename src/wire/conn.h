@@ -20,6 +20,8 @@ struct gw_conn;
 struct gw_rate;
 
 int gw_tls_new(const char *ca_path, const char *cert_path, const char *key_path, struct gw_tls **out, struct gw_err *e);
+/* Other files for connections made from now on; on failure everything stays as it is. */
+int gw_tls_reload(struct gw_tls *t, const char *ca_path, const char *cert_path, const char *key_path, struct gw_err *e);
 void gw_tls_free(struct gw_tls *t);
 
 /* Connect and handshake within timeout_ms. peer_name: who must answer. TLS 1.3

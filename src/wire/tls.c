@@ -114,9 +114,11 @@ static void make_io_method(void)
 		BIO_meth_free(m);
 }
 
-SSL *gw_tls_session(const struct gw_tls *t, struct gw_tls_io *io, const char *want_name)
+SSL *gw_tls_session(struct gw_tls *t, struct gw_tls_io *io, const char *want_name)
 {
+	pthread_mutex_lock(&t->lock);
 	SSL *ssl = SSL_new(t->ctx);
+	pthread_mutex_unlock(&t->lock);
 	BIO *b = ssl ? BIO_new(io_method) : NULL;
 	if (!b) {
 		SSL_free(ssl);
@@ -279,23 +281,52 @@ static bool set_rules(SSL_CTX *ctx)
 	               ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") == 1;
 }
 
+static int make_ctx(const char *ca, const char *cert, const char *key, SSL_CTX **out, struct gw_err *e)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+	if (!ctx || !set_rules(ctx)) {
+		SSL_CTX_free(ctx);
+		return gw_fail(e, GW_SYS, ENOMEM, "set up TLS 1.3");
+	}
+	int rc = use_files(ctx, ca, cert, key, e);
+	if (rc < 0) {
+		SSL_CTX_free(ctx);
+		return rc;
+	}
+	*out = ctx;
+	return 0;
+}
+
 int gw_tls_new(const char *ca_path, const char *cert_path, const char *key_path, struct gw_tls **out, struct gw_err *e)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	(void)pthread_once(&once, make_io_method);
 	struct gw_tls *t = calloc(1, sizeof(*t));
-	if (t)
-		t->ctx = SSL_CTX_new(TLS_method());
-	if (!io_method || !t || !t->ctx || !set_rules(t->ctx)) {
-		gw_tls_free(t);
+	if (!io_method || !t) {
+		free(t);
 		return gw_fail(e, GW_SYS, ENOMEM, "set up TLS 1.3");
 	}
-	int rc = use_files(t->ctx, ca_path, cert_path, key_path, e);
+	int rc = make_ctx(ca_path, cert_path, key_path, &t->ctx, e);
 	if (rc < 0) {
-		gw_tls_free(t);
+		free(t);
 		return rc;
 	}
+	pthread_mutex_init(&t->lock, NULL);
 	*out = t;
+	return 0;
+}
+
+int gw_tls_reload(struct gw_tls *t, const char *ca_path, const char *cert_path, const char *key_path, struct gw_err *e)
+{
+	SSL_CTX *ctx;
+	int rc = make_ctx(ca_path, cert_path, key_path, &ctx, e);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&t->lock);
+	SSL_CTX *old = t->ctx;
+	t->ctx = ctx;
+	pthread_mutex_unlock(&t->lock);
+	SSL_CTX_free(old); /* sessions hold references of their own */
 	return 0;
 }
 
@@ -304,5 +335,6 @@ void gw_tls_free(struct gw_tls *t)
 	if (!t)
 		return;
 	SSL_CTX_free(t->ctx);
+	pthread_mutex_destroy(&t->lock);
 	free(t);
 }

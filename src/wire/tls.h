@@ -1,5 +1,6 @@
 #pragma once
 #include <openssl/ssl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -7,11 +8,13 @@
 
 /* tls: what conn.c needs of OpenSSL, and only that. Private to src/wire.
  *
- * gw_tls is read-only once made: any number of threads. A gw_tls_io belongs
+ * gw_tls: any number of threads; its context changes with gw_tls_reload, and
+ * a session keeps the one that it began with. A gw_tls_io belongs
  * to one connection and must outlive its SSL object; all of it belongs to the
  * connection's SSL lock. A send(2) a record would be 65,536 a GiB, and wake
  * the receiver as often. */
 struct gw_tls {
+	pthread_mutex_t lock; /* of ctx */
 	SSL_CTX *ctx;
 };
 
@@ -30,7 +33,7 @@ bool gw_tls_flush(struct gw_tls_io *io);
 
 /* An SSL object over io->fd. want_name NULL: accept, any name the CA signed.
  * NULL: no memory. The caller frees it with SSL_free. */
-SSL *gw_tls_session(const struct gw_tls *t, struct gw_tls_io *io, const char *want_name);
+SSL *gw_tls_session(struct gw_tls *t, struct gw_tls_io *io, const char *want_name);
 
 /* Say why an SSL_* call failed. what: "handshake with 10.0.0.1:9460". sys:
  * errno right after the call. Returns -errno as gw_fail. */

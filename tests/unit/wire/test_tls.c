@@ -54,6 +54,36 @@ static void any_dns_name_of_the_certificate_may_be_asked_for(void **state)
 	gw_tls_free(two);
 }
 
+/* Connections made before it go on; a failed change changes nothing. */
+static void a_new_certificate_counts_for_new_connections_only(void **state)
+{
+	(void)state;
+	struct pki_pair before, after;
+	struct gw_err e;
+	char ca[256], pem[256], key[256], none[256];
+	pki_cert(&pki, "ca", "renewed", "host-r", 0);
+	(void)snprintf(ca, sizeof(ca), "%s/ca.pem", pki.dir);
+	(void)snprintf(pem, sizeof(pem), "%s/renewed.pem", pki.dir);
+	(void)snprintf(key, sizeof(key), "%s/renewed.key", pki.dir);
+	(void)snprintf(none, sizeof(none), "%s/none.pem", pki.dir);
+	struct gw_tls *t = pki_tls(&pki, "ca", "b");
+	pki_connect(a, t, "host-b", &before);
+	assert_non_null(before.accepted);
+	assert_int_equal(gw_tls_reload(t, ca, none, key, &e), -ENOENT);
+	pki_connect(a, t, "host-b", &after);
+	assert_non_null(after.accepted);
+	close_pair(&after);
+	assert_int_equal(gw_tls_reload(t, ca, pem, key, &e), 0);
+	pki_connect(a, t, "host-r", &after);
+	assert_non_null(after.accepted);
+	struct iovec word = {.iov_base = (char[]){"{}"}, .iov_len = 2};
+	assert_int_equal(gw_conn_send(before.accepted, GW_F_MSG, &word, 1, &e), 0);
+	assert_string_equal(gw_conn_peer(before.dialled), "host-b");
+	close_pair(&before);
+	close_pair(&after);
+	gw_tls_free(t);
+}
+
 static void a_host_with_another_name_is_refused_on_both_ends(void **state)
 {
 	(void)state;
@@ -279,6 +309,7 @@ int main(void)
 	        cmocka_unit_test(without_a_subject_alternative_name_the_common_name_counts),
 	        cmocka_unit_test(with_a_subject_alternative_name_the_common_name_does_not_count),
 	        cmocka_unit_test(any_dns_name_of_the_certificate_may_be_asked_for),
+	        cmocka_unit_test(a_new_certificate_counts_for_new_connections_only),
 	        cmocka_unit_test(a_host_with_another_name_is_refused_on_both_ends),
 	        cmocka_unit_test(a_wildcard_certificate_is_nobody),
 	        cmocka_unit_test(names_that_would_switch_the_check_off_are_not_dialled),
