@@ -13,21 +13,22 @@ stage_open() { # LAB
 	export GODWIT_LAB=$1
 	KST=/run/$GODWIT_LAB-kube
 	T=$(mktemp -d)
-	stage_ours=
+	stage_ours=1
+	[ ! -e "$KST/up" ] || stage_ours=
 	# shellcheck source=/dev/null
 	. "$HERE/install.sh"
 	LOAD=$GW/libexec/godwit/lab/lab-load
 }
 # In every state, also half up; a cluster that was up before stays, without our pods.
 stage_close() {
-	local rc=0
+	local rc=0 p
+	for p in $(jobs -pr); do kill -TERM "$p" 2>/dev/null; kill -TERM -- "-$p" 2>/dev/null; done
+	wait
 	if [ -n "$stage_ours" ]; then "$KUBE" down >/dev/null 2>&1 || rc=1
 	elif [ -e "$KST/up" ]; then
 		k uncordon node-a node-b >/dev/null 2>&1
 		k delete namespace $NS --wait=false >/dev/null 2>&1
 	fi
-	# shellcheck disable=SC2046
-	kill $(jobs -pr) 2>/dev/null
 	rm -rf "$T"
 	return $rc
 }
@@ -45,21 +46,23 @@ retry() { # TIMES CMD...: every half second
 	cat "$T/retry" >&2
 	return 1
 }
-# A step and its words: stage_note is what shows them (the demo has its own).
-stage_note() { printf '%s\n' "$*" >&2; }
-stage_cluster() {
-	stage_note "building godwit"
-	"$TOP/tools/build" --quiet || return 1
-	if ! [ -e "$KST/up" ]; then
-		stage_note "a Kubernetes of four hosts (built from source the first time, some minutes)"
-		stage_ours=1
-		GODWIT_JOBS=${GODWIT_JOBS:-2} "$KUBE" up --cni none >"$T/up" 2>&1 || { diag <"$T/up"; return 1; }
-	fi
-	stage_note "godwit on its nodes"
-	gw_cluster >"$T/install" 2>&1 || { diag <"$T/install"; return 1; }
+stage_build() { "$TOP/tools/build" --quiet; }
+stage_up() { [ -e "$KST/up" ] || GODWIT_JOBS=${GODWIT_JOBS:-2} "$KUBE" up --cni none; }
+stage_godwit() {
+	gw_cluster || return 1
 	retry 120 nodes_ready || return 1
 	k delete namespace $NS --ignore-not-found --timeout=60s >/dev/null 2>&1
 	k create namespace $NS >/dev/null && retry 60 kn get serviceaccount default
+}
+stage_step() { # WORDS CMD...: the demo has a finer one
+	printf '%s\n' "$1" >&2
+	shift
+	"$@" >"$T/step" 2>&1 || { tail -n 30 "$T/step" | diag; return 1; }
+}
+stage_cluster() {
+	stage_step "building godwit" stage_build &&
+		stage_step "a Kubernetes of four hosts (built from source the first time, some minutes)" stage_up &&
+		stage_step "godwit on its nodes" stage_godwit
 }
 nodes_ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
 
