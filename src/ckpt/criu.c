@@ -120,7 +120,17 @@ static int ask(const struct gw_criu_opts *o, const CriuReq *req, CriuResp **out,
 	return rc;
 }
 
-int gw_criu_version(const struct gw_criu_opts *o, int *out_version, bool *out_lazy_pages, struct gw_err *e)
+/* One line of printable ASCII: it goes to a peer. */
+static void plain_words(const char *text, char out[GW_CRIU_WHY_MAX])
+{
+	size_t n = 0;
+	for (; text[n] && text[n] != '\n' && n < GW_CRIU_WHY_MAX - 1; n++)
+		out[n] = text[n] >= 0x20 && text[n] <= 0x7e ? text[n] : '?';
+	out[n] = 0;
+}
+
+int gw_criu_version(const struct gw_criu_opts *o, int *out_version, bool *out_lazy_pages, char why[GW_CRIU_WHY_MAX],
+                    struct gw_err *e)
 {
 	CriuReq req = CRIU_REQ__INIT;
 	CriuFeatures feat = CRIU_FEATURES__INIT;
@@ -142,6 +152,9 @@ int gw_criu_version(const struct gw_criu_opts *o, int *out_version, bool *out_la
 	rc = ask(o, &req, &r, e);
 	if (rc < 0)
 		return rc;
+	why[0] = 0;
+	if (!r->success)
+		plain_words(r->cr_errmsg ?: "its feature check fails", why);
 	*out_lazy_pages = r->success && r->features && r->features->lazy_pages;
 	*out_version = version;
 	criu_resp__free_unpacked(r, NULL);

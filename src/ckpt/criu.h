@@ -14,7 +14,7 @@ struct CriuReq;
 struct CriuResp;
 
 /* What works while a container stands must not wait for what only runs. */
-enum { GW_FREEZE_NICE = -10 };
+enum { GW_FREEZE_NICE = -10, GW_CRIU_WHY_MAX = 200 };
 
 struct gw_criu_opts {
 	const char *program;    /* NULL: "criu" in PATH */
@@ -33,8 +33,10 @@ int gw_criu_recv(struct gw_criu *c, int timeout_ms, struct CriuResp **out, struc
 /* Answer a notification. false: CRIU is to give up what it is doing. */
 int gw_criu_answer(struct gw_criu *c, bool ok, struct gw_err *e);
 
-/* Version as major * 10000 + minor * 100 + sublevel, and what it supports. */
-int gw_criu_version(const struct gw_criu_opts *o, int *out_version, bool *out_lazy_pages, struct gw_err *e);
+/* Version as major * 10000 + minor * 100 + sublevel, and what it supports. why:
+ * what it says when it cannot look at the kernel, else empty. */
+int gw_criu_version(const struct gw_criu_opts *o, int *out_version, bool *out_lazy_pages, char why[GW_CRIU_WHY_MAX],
+                    struct gw_err *e);
 
 /* The first error line of a CRIU log, without its prefix, or `fallback`. */
 void gw_criu_log_reason(const char *log_path, const char *fallback, char *out, size_t size);

@@ -50,6 +50,7 @@ struct gw_facts {
 	int criu_version; /* major * 10000 + minor * 100 + sub, 0: none */
 	int runc_version; /* the same, 0: none */
 	bool criu_lazy_pages;
+	char criu_why[200]; /* what CRIU says when it can't look at its kernel */
 	bool userfaultfd;
 	bool track_uffd, track_soft_dirty; /* as a source */
 	bool can_hold;                     /* nfqueue, with nft or iptables */

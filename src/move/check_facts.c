@@ -114,7 +114,7 @@ int gw_facts_collect(const char *host, const char *criu, const char *runc, struc
 	(void)snprintf(f.kernel, sizeof(f.kernel), "%s", u.release);
 	(void)snprintf(f.arch, sizeof(f.arch), "%.15s", u.machine);
 	if (gw_criu_version(&(struct gw_criu_opts){.program = criu && *criu ? criu : NULL}, &f.criu_version,
-	                    &f.criu_lazy_pages, &why) < 0)
+	                    &f.criu_lazy_pages, f.criu_why, &why) < 0)
 		f.criu_version = 0;
 	f.runc_version = runc_version(runc);
 	f.userfaultfd = has_userfaultfd();
@@ -146,6 +146,7 @@ void gw_facts_to_json(const struct gw_facts *f, yyjson_mut_doc *doc, yyjson_mut_
 	yyjson_mut_obj_add_int(doc, obj, "criu_version", f->criu_version);
 	yyjson_mut_obj_add_int(doc, obj, "runc_version", f->runc_version);
 	yyjson_mut_obj_add_bool(doc, obj, "criu_lazy_pages", f->criu_lazy_pages);
+	yyjson_mut_obj_add_strcpy(doc, obj, "criu_why", f->criu_why);
 	yyjson_mut_obj_add_bool(doc, obj, "userfaultfd", f->userfaultfd);
 	yyjson_mut_obj_add_bool(doc, obj, "track_uffd", f->track_uffd);
 	yyjson_mut_obj_add_bool(doc, obj, "track_soft_dirty", f->track_soft_dirty);
@@ -191,6 +192,8 @@ int gw_facts_from_json(yyjson_val *obj, struct gw_facts *out, struct gw_err *e)
 		rc = take_word(obj, "arch", f.arch, sizeof(f.arch), e);
 	if (rc == 0)
 		rc = take_word(obj, "hold_why", f.hold_why, sizeof(f.hold_why), e);
+	if (rc == 0)
+		rc = take_word(obj, "criu_why", f.criu_why, sizeof(f.criu_why), e);
 	if (rc == 0)
 		rc = take_word(obj, "cpu_vendor", f.cpu_vendor, sizeof(f.cpu_vendor), e);
 	if (rc == 0)

@@ -93,6 +93,8 @@ static void look_host(const struct gw_facts *f, struct gw_reasons *out)
 	else if (cv < CRIU_MIN)
 		gw_reasons_add(out, "CriuTooOld", "%s has CRIU %d.%d.%d", f->host, cv / 10000, cv / 100 % 100,
 		               cv % 100);
+	else if (f->criu_why[0])
+		gw_reasons_add(out, "CriuFails", "CRIU on %s: %s", f->host, f->criu_why);
 	if (!rv)
 		gw_reasons_add(out, "RuncMissing", "%s has no runc", f->host);
 	else if (rv < RUNC_MIN)
@@ -139,7 +141,7 @@ void gw_look_hosts(const struct gw_container *c, uint64_t memory, const struct g
 		look_host(there, out);
 		if (!there->userfaultfd)
 			gw_reasons_add(out, "NoUserfaultfd", "%s has kernel %s without it", there->host, there->kernel);
-		if (there->criu_version && !there->criu_lazy_pages)
+		if (there->criu_version && !there->criu_why[0] && !there->criu_lazy_pages)
 			gw_reasons_add(out, "CriuNoLazyPages", "CRIU on %s has no lazy pages", there->host);
 		gw_look_room(memory, there->mem_available_bytes, out);
 	}

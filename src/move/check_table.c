@@ -205,6 +205,9 @@ const struct gw_reason_row gw_reason_table[] = {
             "iptables."),
         ROW("CriuMissing", "A host has no CRIU that starts.", "Install CRIU 4.1.1 or later there."),
         ROW("CriuTooOld", "A host's CRIU is older than 4.1.", "Install CRIU 4.1.1 or later there."),
+        ROW("CriuFails", "CRIU of a host cannot look at its kernel.",
+            "criu check on that host says more. Too many open files at inotify: raise "
+            "fs.inotify.max_user_instances."),
         ROW("CriuOlder", "The destination's CRIU is older than the source's: it may not read what the source writes.",
             "Update CRIU on the destination; moving to a newer one works."),
         ROW("CriuNoLazyPages", "The destination's CRIU cannot restore with memory on demand.",

@@ -41,7 +41,8 @@ cmd_demo() {
 		esac
 		shift
 	done
-	LAB=godwit-demo ST=/run/godwit-demo
+	LAB=${GODWIT_DEMO_LAB:-godwit-demo}
+	ST=/run/$LAB
 	export GODWIT_LAB=$LAB
 	view= demo_tmp=$(mktemp -d)
 	trap demo_end EXIT
