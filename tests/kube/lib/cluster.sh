@@ -62,6 +62,8 @@ failed_up() { # RC KEEP
 		printf -- '-- the end of %s:\n' "$f" >&2
 		tail -n 4 "$f" | cut -c1-300 >&2
 	done
+	! grep -qs "inotify_init: too many open files" "$ST"/*/log/kubelet.log ||
+		say "this machine's limit of inotify instances ($(cat /proc/sys/fs/inotify/max_user_instances), a cluster takes 40) is used up: end another cluster, or sysctl fs.inotify.max_user_instances=1024"
 	if [ -n "$2" ]; then say "left as it is; \"kube down\" clears it away"; else QUIET=1 kube_down || true; fi
 }
 
@@ -130,6 +132,7 @@ start_cluster() { # NODE...
 	in_host $CONTROL bash -s -- "$API" "${args[@]}" <"$HERE/lib/pki.sh"
 	mv "$ST/$CONTROL/pki" "$ST/pki"
 	cp "$ST"/pki/*.{crt,key,pub,conf} "$ST/$CONTROL/kube/"
+	chown $KUBE_USER "$ST/$CONTROL"/kube/*
 	start_services $CONTROL
 	for n in "$@"; do cp "$ST/pki/ca.crt" "$ST/pki/$n"/* "$ST/$n/kube/"; done
 	power_on "$@"
