@@ -21,6 +21,7 @@ static const char usage[] =
         "  --max-per-node N    migrations at once that one node takes part in        [2]\n"
         "  --port N            where godwitd listen                                  [9460]\n"
         "  --namespace NS      of the Lease by which one of several controllers acts [godwit-system]\n"
+        "  --metrics ADDR:PORT /metrics and /healthz over HTTP, without a password    [none]\n"
         "  --log-format text|json\n"
         "  --help  --version\n"
         "\n"
@@ -38,10 +39,11 @@ static bool number(const char *name, const char *s, unsigned max, unsigned *out)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {
-	        {"kubeconfig", 1, NULL, 'k'}, {"max-active", 1, NULL, 'a'}, {"max-per-node", 1, NULL, 'n'},
-	        {"port", 1, NULL, 'p'},       {"namespace", 1, NULL, 's'},  {"log-format", 1, NULL, 'f'},
-	        {"help", 0, NULL, 'h'},       {"version", 0, NULL, 'v'},    {0}};
+	static const struct option longs[] = {{"kubeconfig", 1, NULL, 'k'},   {"max-active", 1, NULL, 'a'},
+	                                      {"max-per-node", 1, NULL, 'n'}, {"port", 1, NULL, 'p'},
+	                                      {"namespace", 1, NULL, 's'},    {"log-format", 1, NULL, 'f'},
+	                                      {"help", 0, NULL, 'h'},         {"version", 0, NULL, 'v'},
+	                                      {"metrics", 1, NULL, 'm'},      {0}};
 	char host[64] = "", identity[128];
 	unsigned port = PORT;
 	enum gw_log_format format = GW_LOG_TEXT;
@@ -55,6 +57,7 @@ int main(int argc, char **argv)
 		case 'n': ok = number("max-per-node", optarg, 1000, &o.max_per_node); break;
 		case 'p': ok = number("port", optarg, 65535, &port); break;
 		case 's': o.lease_namespace = optarg; break;
+		case 'm': o.metrics = optarg; break;
 		case 'f': format = !strcmp(optarg, "json") ? GW_LOG_JSON : GW_LOG_TEXT; break;
 		case 'h': return fputs(usage, stdout) < 0;
 		case 'v': return puts("godwit-controller " GODWIT_VERSION) < 0;

@@ -37,6 +37,7 @@ static const char usage[] =
         "  --kube             take part in a Kubernetes cluster: --name is the node's, --hosts is written\n"
         "  --tls DIR          with --kube: a certificate signed by the cluster, kept in DIR; no --ca, --cert, --key\n"
         "  --kubeconfig FILE  JSON, as kubectl config view --raw -o json writes it [as in a pod]\n"
+        "  --metrics ADDR:PORT with --kube: /metrics and /healthz over HTTP        [none]\n"
         "  --data-conns N     connections for memory, 1 to 8       [2]\n"
         "  --log-level debug|info|warn|error   --log-format text|json\n"
         "  --help   --version\n"
@@ -47,6 +48,7 @@ struct options {
 	struct gw_config cfg;
 	char libexec[PATH_MAX / 2];
 	char kubeconfig[PATH_MAX], tls[PATH_MAX / 2];
+	char metrics[160];
 	bool kube;
 	enum gw_level level;
 	enum gw_log_format format;
@@ -87,6 +89,7 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 	        {"cni-dir", o->cfg.cni_dir, sizeof(o->cfg.cni_dir)},
 	        {"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
 	        {"kubeconfig", o->kubeconfig, sizeof(o->kubeconfig)},
+	        {"metrics", o->metrics, sizeof(o->metrics)},
 	        {"libexec", o->libexec, sizeof(o->libexec)},
 	        {"tls", o->tls, sizeof(o->tls)},
 	};
@@ -98,17 +101,29 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {{"name", 1, NULL, 0},         {"listen", 1, NULL, 0},
-	                                      {"hosts", 1, NULL, 0},        {"ca", 1, NULL, 0},
-	                                      {"cert", 1, NULL, 0},         {"key", 1, NULL, 0},
-	                                      {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},
-	                                      {"runc", 1, NULL, 0},         {"criu", 1, NULL, 0},
-	                                      {"runc-root", 1, NULL, 0},    {"libexec", 1, NULL, 0},
-	                                      {"cni-dir", 1, NULL, 0},      {"kube", 0, NULL, 'k'},
-	                                      {"kubeconfig", 1, NULL, 0},   {"tls", 1, NULL, 0},
-	                                      {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'},
-	                                      {"log-format", 1, NULL, 'f'}, {"help", 0, NULL, 'h'},
-	                                      {"version", 0, NULL, 'v'},    {0}};
+	static const struct option longs[] = {{"name", 1, NULL, 0},
+	                                      {"listen", 1, NULL, 0},
+	                                      {"hosts", 1, NULL, 0},
+	                                      {"ca", 1, NULL, 0},
+	                                      {"cert", 1, NULL, 0},
+	                                      {"key", 1, NULL, 0},
+	                                      {"socket", 1, NULL, 0},
+	                                      {"state", 1, NULL, 0},
+	                                      {"runc", 1, NULL, 0},
+	                                      {"criu", 1, NULL, 0},
+	                                      {"runc-root", 1, NULL, 0},
+	                                      {"libexec", 1, NULL, 0},
+	                                      {"cni-dir", 1, NULL, 0},
+	                                      {"kube", 0, NULL, 'k'},
+	                                      {"kubeconfig", 1, NULL, 0},
+	                                      {"tls", 1, NULL, 0},
+	                                      {"metrics", 1, NULL, 0},
+	                                      {"data-conns", 1, NULL, 'n'},
+	                                      {"log-level", 1, NULL, 'l'},
+	                                      {"log-format", 1, NULL, 'f'},
+	                                      {"help", 0, NULL, 'h'},
+	                                      {"version", 0, NULL, 'v'},
+	                                      {0}};
 	int index, c;
 	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
 		size_t size = 0;
@@ -135,6 +150,8 @@ static int parse(int argc, char **argv, struct options *o)
 			return EXIT_USAGE;
 		}
 	}
+	if (o->metrics[0] && !o->kube)
+		return fprintf(stderr, "godwitd: --metrics is for --kube\n"), EXIT_USAGE;
 	if (optind < argc || !o->cfg.name[0])
 		return fprintf(stderr, "godwitd: --name is needed, and nothing but options (see --help)\n"), EXIT_USAGE;
 	return 0;
@@ -159,6 +176,7 @@ static struct gw_agent_opts agent_opts(const struct options *o)
 	return (struct gw_agent_opts){.kubeconfig = o->kubeconfig,
 	                              .node = o->cfg.name,
 	                              .tls_dir = o->tls,
+	                              .metrics = o->metrics[0] ? o->metrics : NULL,
 	                              .port = port ? (uint16_t)strtoul(port + 1, NULL, 10) : 0};
 }
 

@@ -19,6 +19,7 @@
 #include "ctrl/events.h"
 #include "kube/follow.h"
 #include "kube/lease.h"
+#include "kube/metrics.h"
 
 enum {
 	KNOWN_MAX = 4096,
@@ -26,6 +27,7 @@ enum {
 	ACTIVE_LOOK_MS = 300,
 	QUIET_LOOK_MS = 2000,
 	IDLE_LOOK_MS = 10000,
+	ALIVE_MS = 60000,
 	EXIT_SYSTEM = 111
 };
 
@@ -36,9 +38,12 @@ struct ctrl {
 	int stop_fd, changed_fd;
 	pthread_mutex_t lock; /* of what follows */
 	struct gw_migration *known[KNOWN_MAX];
-	bool synced;
+	bool synced, leading;
+	uint64_t alive_ms; /* the last round */
+	struct gw_metrics *metrics;
 	uint64_t asked[KNOWN_MAX];   /* requests made for each known one */
 	unsigned told[KNOWN_MAX];    /* Events made */
+	bool begun[KNOWN_MAX];       /* seen before its end, which is still to be counted */
 	uint64_t look_ms[KNOWN_MAX]; /* when each is looked at again at the latest */
 };
 
@@ -54,6 +59,19 @@ static struct gw_migration **slot_of(struct ctrl *c, const char *uid)
 	return none;
 }
 
+/* Under the lock, whenever a state is known. */
+static void count_end(struct ctrl *c, size_t slot, const struct gw_migration *m)
+{
+	if (!gw_migration_over(m)) {
+		c->begun[slot] = true;
+	} else if (c->begun[slot]) {
+		c->begun[slot] = false;
+		if (c->leading)
+			gw_metrics_ended(c->metrics, m->phase, !strcmp(m->phase, "Succeeded") ? "" : m->reason,
+			                 m->freeze_us, m->sent_bytes);
+	}
+}
+
 static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object)
 {
 	struct ctrl *c = arg;
@@ -65,10 +83,13 @@ static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object
 	if (object) {
 		gw_migration_parse(object, &m);
 		struct gw_migration **s = slot_of(c, m.uid);
+		if (s && what != GW_FOLLOW_DELETED)
+			count_end(c, (size_t)(s - c->known), &m);
 		bool done = what == GW_FOLLOW_DELETED || (gw_migration_over(&m) && !m.finalized);
 		if (s && done) {
 			free(gw_take(*s));
 			c->asked[s - c->known] = c->told[s - c->known] = 0;
+			c->begun[s - c->known] = false;
 		} else if (s) {
 			if (!*s)
 				*s = malloc(sizeof(**s));
@@ -128,6 +149,7 @@ static void remember(struct ctrl *c, struct gw_kube *k, const struct gw_migratio
 	pthread_mutex_lock(&c->lock);
 	struct gw_migration **s = slot_of(c, m->uid);
 	if (s && *s) {
+		count_end(c, (size_t)(s - c->known), m);
 		**s = *m;
 		c->asked[s - c->known] = gw_kube_spent(k, NULL);
 	}
@@ -257,11 +279,58 @@ static void lead(struct ctrl *c, struct gw_kube *k, struct gw_lease *lease, int 
 		bool synced = c->synced;
 		pthread_mutex_unlock(&c->lock);
 		wait = gw_lease_hold(lease, k);
+		pthread_mutex_lock(&c->lock);
+		c->leading = gw_lease_is_held(lease);
+		c->alive_ms = gw_now_ms();
+		pthread_mutex_unlock(&c->lock);
 		if (!gw_lease_is_held(lease) || !synced)
 			continue;
 		int next = round_of_all(c, k);
 		wait = next < wait ? next : wait;
 	}
+}
+
+/* ---- what /metrics and /healthz say ---- */
+
+static void put_gauges(void *arg, FILE *f)
+{
+	static const char *const phases[] = {"Pending",  "Checking",  "Placing",   "PreCopy", "HandOver",
+	                                     "Freezing", "Committed", "Succeeded", "Failed",  "Cancelled"};
+	struct ctrl *c = arg;
+	unsigned n[gw_countof(phases)] = {0};
+	pthread_mutex_lock(&c->lock);
+	for (int i = 0; i < KNOWN_MAX; i++)
+		for (size_t p = 0; c->known[i] && p < gw_countof(phases); p++)
+			n[p] += !strcmp(c->known[i]->phase[0] ? c->known[i]->phase : "Pending", phases[p]);
+	bool leading = c->leading;
+	pthread_mutex_unlock(&c->lock);
+	(void)fprintf(f,
+	              "# HELP godwit_leader Whether this controller is the one that acts.\n"
+	              "# TYPE godwit_leader gauge\ngodwit_leader %d\n"
+	              "# HELP godwit_migrations Migrations that are not done with, by phase.\n"
+	              "# TYPE godwit_migrations gauge\n",
+	              leading);
+	for (size_t p = 0; p < gw_countof(phases); p++)
+		(void)fprintf(f, "godwit_migrations{phase=\"%s\"} %u\n", phases[p], n[p]);
+}
+
+static bool is_well(void *arg, char *why, size_t size)
+{
+	struct ctrl *c = arg;
+	pthread_mutex_lock(&c->lock);
+	bool alive = gw_now_ms() - c->alive_ms < ALIVE_MS;
+	pthread_mutex_unlock(&c->lock);
+	if (!alive)
+		(void)snprintf(why, size, "no round has ended for %d s: the API server does not answer, or this hangs",
+		               ALIVE_MS / 1000);
+	return alive;
+}
+
+static int open_metrics(struct ctrl *c, struct gw_err *e)
+{
+	const struct gw_metrics_opts o = {.listen = c->o.metrics, .more = put_gauges, .well = is_well, .ctx = c};
+	c->alive_ms = gw_now_ms();
+	return c->o.metrics ? gw_metrics_start(&o, &c->metrics, e) : 0;
 }
 
 static int begin(struct ctrl *c, int *signals, struct gw_kube **k, struct gw_err *e)
@@ -278,6 +347,8 @@ static int begin(struct ctrl *c, int *signals, struct gw_kube **k, struct gw_err
 	if (*signals < 0 || c->stop_fd < 0 || c->changed_fd < 0)
 		return gw_fail(e, GW_SYS, errno, "start the controller");
 	int rc = gw_kube_config_find(c->o.kubeconfig, &c->config, e);
+	if (rc == 0)
+		rc = open_metrics(c, e);
 	if (rc == 0)
 		rc = gw_kube_open(&c->config, k, e);
 	if (rc < 0)
@@ -310,6 +381,7 @@ int ctrl_run(const struct ctrl_opts *o)
 	(void)!write(c.stop_fd, &one, sizeof(one));
 	(void)pthread_join(follower, NULL);
 	ctrl_certs_join(&c.certs);
+	gw_metrics_stop(c.metrics);
 	gw_kube_close(k);
 	gw_kube_config_done(&c.config);
 	return 0;

@@ -10,7 +10,8 @@ struct ctrl_opts {
 	const char *identity;   /* of this controller, for the Lease */
 	const char *lease_namespace;
 	unsigned max_active, max_per_node;
-	uint16_t port; /* of godwitd */
+	uint16_t port;       /* of godwitd */
+	const char *metrics; /* ADDR:PORT; NULL: none */
 };
 
 /* Until SIGTERM. Returns an exit code. */

@@ -78,6 +78,9 @@ static void parse_status(yyjson_val *status, struct gw_migration *m)
 	yyjson_val *asked = yyjson_obj_get(status, "requests");
 	m->asked_controller = gw_json_u64(asked, GW_BY_CONTROLLER, 0);
 	m->asked_agents = gw_json_u64(asked, GW_BY_AGENTS, 0);
+	yyjson_val *result = yyjson_obj_get(status, "result");
+	m->freeze_us = gw_json_u64(result, "freezeUs", 0);
+	m->sent_bytes = gw_json_u64(result, "sentBytes", 0);
 	m->abort = gw_json_bool(status, "abort", false);
 	m->checked = gw_json_str(status, "network", "")[0] != 0;
 }

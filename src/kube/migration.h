@@ -25,6 +25,7 @@ struct gw_migration {
 	bool source_gone; /* the source pod's object is gone or going */
 	/* requests to the API server made for it so far, by whom */
 	uint64_t asked_controller, asked_agents;
+	uint64_t freeze_us, sent_bytes; /* status.result */
 };
 
 #define GW_MIGRATIONS "/apis/godwit.dev/v1alpha1/migrations"

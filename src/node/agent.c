@@ -11,6 +11,40 @@
 #include "node/agent_identity.h"
 #include "node/agent_priv.h"
 
+/* ---- what /metrics and /healthz say ---- */
+
+void agent_knows(struct agent *a, bool *what)
+{
+	pthread_mutex_lock(&a->lock);
+	*what = true;
+	pthread_mutex_unlock(&a->lock);
+}
+
+static void put_gauges(void *arg, FILE *f)
+{
+	struct agent *a = arg;
+	unsigned busy = 0;
+	pthread_mutex_lock(&a->lock);
+	for (int i = 0; i < AGENT_KNOWN_MAX; i++)
+		busy += a->busy[i][0] != 0;
+	pthread_mutex_unlock(&a->lock);
+	(void)fprintf(f,
+	              "# HELP godwit_outgoing Migrations that this node is checking or sending.\n"
+	              "# TYPE godwit_outgoing gauge\ngodwit_outgoing %u\n",
+	              busy);
+}
+
+static bool is_well(void *arg, char *why, size_t size)
+{
+	struct agent *a = arg;
+	pthread_mutex_lock(&a->lock);
+	bool nodes = a->knows_nodes, well = nodes && a->knows_migrations;
+	pthread_mutex_unlock(&a->lock);
+	if (!well)
+		(void)snprintf(why, size, "the API server has not told the %s yet", nodes ? "Migrations" : "Nodes");
+	return well;
+}
+
 /* ---- threads at work ---- */
 
 bool agent_begin(struct agent *a, const char *uid)
@@ -111,6 +145,8 @@ static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object
 {
 	struct agent *a = arg;
 	struct gw_migration m;
+	if (what == GW_FOLLOW_SYNCED)
+		agent_knows(a, &a->knows_migrations);
 	if (!object)
 		return;
 	gw_migration_parse(object, &m);
@@ -154,6 +190,10 @@ int gw_agent_start(struct gw_daemon *d, const struct gw_agent_opts *o, struct gw
 	a.port = o->port;
 	(void)snprintf(a.node, sizeof(a.node), "%s", o->node);
 	pthread_mutex_init(&a.lock, NULL);
+	const struct gw_metrics_opts mo = {.listen = o->metrics, .more = put_gauges, .well = is_well, .ctx = &a};
+	rc = o->metrics ? gw_metrics_start(&mo, &a.metrics, e) : 0;
+	if (rc < 0)
+		return rc;
 	d->may_come = may_come;
 	d->may_come_ctx = &a;
 	void *(*const threads[])(void *) = {agent_nodes, follow_migrations};

@@ -18,6 +18,7 @@ struct gw_agent_opts {
 	const char *node;       /* this node's name, which is godwitd's --name */
 	uint16_t port;          /* of every godwitd */
 	const char *tls_dir; /* the certificate is the cluster's, kept there (agent_identity.h); "": it is a file's */
+	const char *metrics; /* ADDR:PORT; NULL: none */
 };
 
 /* Called before godwitd listens. d must outlive the process. */

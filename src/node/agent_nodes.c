@@ -127,6 +127,7 @@ static void on_node(void *arg, enum gw_follow_what what, yyjson_val *object)
 	struct node n;
 	if (what == GW_FOLLOW_SYNCED) {
 		s->synced = true;
+		agent_knows(s->a, &s->a->knows_nodes);
 		write_hosts(s);
 	}
 	if (!object)

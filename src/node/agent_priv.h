@@ -2,6 +2,7 @@
 #include <pthread.h>
 
 #include "kube/follow.h"
+#include "kube/metrics.h"
 #include "kube/migration.h"
 #include "node/agent.h"
 
@@ -14,9 +15,11 @@ struct agent {
 	struct gw_kube_config config;
 	char node[GW_K8S_NAME];
 	uint16_t port;
+	struct gw_metrics *metrics;
 	pthread_mutex_t lock;                        /* of what follows */
 	struct gw_migration *known[AGENT_KNOWN_MAX]; /* those that concern this node */
 	char busy[AGENT_KNOWN_MAX][GW_K8S_UID];      /* migrations that a thread is at */
+	bool knows_migrations, knows_nodes;          /* has seen all there are */
 };
 
 /* agent_run.c: threads of one migration; each frees its copy. */
@@ -27,6 +30,7 @@ enum agent_engine { ENGINE_NONE, ENGINE_BUSY, ENGINE_MOVED };
 enum agent_engine agent_engine(struct agent *a, const char *uid);
 void agent_tell_committed(struct agent *a, struct gw_kube *k, const struct gw_migration *m);
 
+void agent_knows(struct agent *a, bool *what);      /* one of the two above, for /healthz */
 bool agent_begin(struct agent *a, const char *uid); /* false: a thread is at it */
 void agent_end(struct agent *a, const char *uid);
 bool agent_latest(struct agent *a, const char *uid, struct gw_migration *out);

@@ -210,11 +210,16 @@ static void accompany(struct job *j, struct gw_progress *p)
 	for (;;) {
 		struct gw_facts_of_run r;
 		gw_progress_get(p, &version, LOOK_MS, &r);
-		if (!strcmp(r.phase, "Moved") || !strcmp(r.phase, "Done"))
+		const char *reason = r.err.code[0] ? r.err.code : "MigrationFailed";
+		if (!strcmp(r.phase, "Moved") || !strcmp(r.phase, "Done")) {
+			gw_metrics_ended(j->a->metrics, "Committed", "", r.freeze_us, r.bytes);
 			return tell_committed(j, &r);
-		if (r.ended_ms)
-			return tell_phase(j, !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
-			                  r.err.code[0] ? r.err.code : "MigrationFailed", r.err.text);
+		}
+		if (r.ended_ms) {
+			const char *end = !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed";
+			gw_metrics_ended(j->a->metrics, end, reason, 0, r.bytes);
+			return tell_phase(j, end, reason, r.err.text);
+		}
 		if (!strcmp(r.phase, "Waiting") && !handed && !strcmp(j->m.method, "SameName")) {
 			handed = true;
 			tell_phase(j, "HandOver", NULL, NULL);

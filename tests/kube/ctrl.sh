@@ -7,13 +7,14 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 17
+plan 25
 kg() { k godwit "$@" -n "$NS"; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
 ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
 check "its nodes are Ready" retry 120 ready
 retry 60 kn get serviceaccount default
+GW_CONTROLLER_OPTIONS='--metrics 10.9.0.1:9461' GW_AGENT_OPTIONS='--metrics 127.0.0.1:9461'
 as_accounts() {
 	local n
 	as_account control godwit-controller && gw_controller || return 1
@@ -51,3 +52,18 @@ for _ in 1 2 3 4; do sleep 0.5; gw_controller_stop KILL; gw_controller; done
 check "a pod moves although the controller is killed on the way" ends web-3 Succeeded
 retry 10 has Succeeded events Migration web-3
 is "and no Event is there twice" "$(events Migration web-3)" "Started PreCopy Committed Succeeded"
+
+# ---- metrics
+http() { # HOST ADDR PATH
+	on "$1" bash -c 'exec 3<>"/dev/tcp/$0/9461" && printf "GET %s HTTP/1.0\r\n\r\n" "$1" >&3 && cat <&3' "$2" "$3"
+}
+mig web-4 "$(pod_of web)" node-b
+check "a pod moves while it is counted" ends web-4 Succeeded
+mig web-5 "$(pod_of web)" node-x
+check "another one does not" ends web-5 Failed
+check "the controller tells that it leads" retry 10 has "godwit_leader 1" http control 10.9.0.1 /metrics
+check "and how the migrations ended" has 'godwit_migrations_total{result="Failed",reason="NoSuchNode"} 1' http control 10.9.0.1 /metrics
+check "with the freezes" has "godwit_freeze_seconds_count $(http control 10.9.0.1 /metrics | sed -nE 's/^godwit_migrations_total\{result="Succeeded",reason=""\} ([0-9]+).*/\1/p')" http control 10.9.0.1 /metrics
+check "it is well" has "200 OK" http control 10.9.0.1 /healthz
+check "godwitd of the source has counted it" has 'godwit_migrations_total{result="Committed",reason=""} 2' http node-a 127.0.0.1 /metrics
+check "and is well" has "200 OK" http node-a 127.0.0.1 /healthz

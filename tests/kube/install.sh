@@ -57,11 +57,11 @@ gw_kubeconfig() { # HOST
 }
 # The same as part of the cluster: Migration objects say what to do.
 gw_agent() { # HOST
-	on "$1" sh -c 'mkdir -p /run/godwit; setsid /opt/godwit/bin/godwitd --name "$0" --kube --kubeconfig /etc/godwit/kubeconfig.json --runc-root /run/containerd/runc/k8s.io --log-level debug >>/var/log/godwitd.log 2>&1 </dev/null & echo $! >/run/godwit/pid' "$1"
+	on "$1" sh -c 'mkdir -p /run/godwit; setsid /opt/godwit/bin/godwitd --name "$0" --kube --kubeconfig /etc/godwit/kubeconfig.json --runc-root /run/containerd/runc/k8s.io --log-level debug '"${GW_AGENT_OPTIONS:-}"' >>/var/log/godwitd.log 2>&1 </dev/null & echo $! >/run/godwit/pid' "$1"
 }
 gw_controller() { # starts it (again) on the control host
 	gw_controller_stop TERM
-	on control sh -c 'mkdir -p /opt/godwit/bin; setsid "$0/bin/godwit-controller" --kubeconfig /etc/godwit/kubeconfig.json >>/var/log/godwit-controller.log 2>&1 </dev/null & echo $! >/run/godwit-controller.pid' "$GW"
+	on control sh -c 'mkdir -p /opt/godwit/bin; setsid "$0/bin/godwit-controller" --kubeconfig /etc/godwit/kubeconfig.json '"${GW_CONTROLLER_OPTIONS:-}"' >>/var/log/godwit-controller.log 2>&1 </dev/null & echo $! >/run/godwit-controller.pid' "$GW"
 }
 gw_controller_stop() { # SIGNAL
 	on control sh -c 'p=$(cat /run/godwit-controller.pid 2>/dev/null) || exit 0; kill -$0 $p 2>/dev/null || exit 0; while kill -0 $p 2>/dev/null; do sleep 0.05; done' "$1"
