@@ -123,9 +123,9 @@ static bool may_come(void *arg, const char *mig, const char *peer)
 
 /* ---- what a Migration asks for ---- */
 
-static bool in(const char *phase, const char *words)
+bool agent_is_moving(const struct gw_migration *m)
 {
-	return phase[0] && strstr(words, phase);
+	return !strcmp(m->phase, "PreCopy") || !strcmp(m->phase, "HandOver") || !strcmp(m->phase, "Freezing");
 }
 
 static void act_as_source(struct agent *a, const struct gw_migration *m)
@@ -135,7 +135,7 @@ static void act_as_source(struct agent *a, const struct gw_migration *m)
 		(void)gw_source_cancel(a->d, m->uid, &e); /* what is not under way: agent_move */
 	if (!strcmp(m->phase, "Checking"))
 		agent_check(a, m);
-	else if (in(m->phase, "PreCopy HandOver Freezing"))
+	else if (agent_is_moving(m))
 		agent_move(a, m);
 	if (m->source_gone && gw_held_release(a->d, m->uid, &e) < 0)
 		gw_debug("nothing to release", kv_str("mig", m->uid), kv_str("reason", e.text));

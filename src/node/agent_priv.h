@@ -33,6 +33,7 @@ void agent_tell_committed(struct agent *a, struct gw_kube *k, const struct gw_mi
 void agent_knows(struct agent *a, bool *what);      /* one of the two above, for /healthz */
 bool agent_begin(struct agent *a, const char *uid); /* false: a thread is at it */
 void agent_end(struct agent *a, const char *uid);
+bool agent_is_moving(const struct gw_migration *m); /* its phase is the source's to act on */
 bool agent_latest(struct agent *a, const char *uid, struct gw_migration *out);
 
 void *agent_nodes(void *agent); /* agent_nodes.c: a thread */

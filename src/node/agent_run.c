@@ -143,7 +143,13 @@ static void *check_main(void *arg)
 		tell_check(j, yyjson_doc_get_root(result));
 	else
 		tell_phase(j, "Failed", e.code[0] ? e.code : "CheckFailed", e.text);
+	/* The controller may have answered with PreCopy while this thread was still at
+	 * it: the watch told of it once, and found it busy. */
+	struct agent *a = j->a;
+	struct gw_migration now = j->m;
 	job_end(j);
+	if (agent_latest(a, now.uid, &now) && agent_is_moving(&now))
+		agent_move(a, &now);
 	return NULL;
 }
 
