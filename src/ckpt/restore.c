@@ -42,8 +42,9 @@ int gw_restore_write_config(const char *path, struct gw_err *e)
 	/* Cgroups are runc's business; its own option for that is lost on the
 	 * way to CRIU in runc 1.1 (the value 0 is taken for "not given"). The
 	 * network lock is the one that the dump's inventory names (skip); said
-	 * here, CRIU 4.1 dies of it. */
-	static const char text[] = "manage-cgroups=ignore\n";
+	 * here, CRIU 4.1 dies of it. What is restored of the images is there
+	 * twice: auto-dedup frees it in the image. */
+	static const char text[] = "manage-cgroups=ignore\nauto-dedup\n";
 	return gw_write_file(path, text, sizeof(text) - 1, e);
 }
 

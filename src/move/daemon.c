@@ -230,7 +230,8 @@ int gw_daemon_run(const struct gw_config *cfg, int (*begin)(struct gw_daemon *d,
 	gw_auto(fd) int signals = -1;
 	/* Threads inherit it; those that only copy memory give it back. */
 	(void)setpriority(PRIO_PROCESS, 0, GW_FREEZE_NICE);
-	(void)mallopt(M_ARENA_MAX, 2); /* an idle godwitd stays below 10 MiB */
+	(void)mallopt(M_MMAP_THRESHOLD, 128 << 10); /* given, it stays there: large buffers go when they are freed */
+	(void)mallopt(M_ARENA_MAX, 2);              /* an idle godwitd stays below 10 MiB */
 	char fault[PATH_MAX + 16];
 	gw_path(fault, sizeof(fault), "%s/fault", cfg->state_dir);
 	gw_fault_init(fault);

@@ -2,6 +2,7 @@
  * its network (dormant), its bundle, its runc restore (waiting), its page server. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -258,6 +259,7 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 		rc = gw_fault("dest-armed", e);
 	if (rc < 0)
 		return rc;
+	(void)malloc_trim(0); /* what the rounds left: from here on memory is scarcest */
 	gw_path(path, sizeof(path), "%s/lazy-pages.socket", p.work);
 	gw_path(reason, sizeof(reason), "%s/killed-%s", s->d->cfg.state_dir, s->container);
 	struct gw_pages_opts po = {.program = s->d->cfg.pages,

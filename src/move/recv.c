@@ -81,7 +81,8 @@ static int take_drop(struct loop *l, const struct gw_frame *f, struct gw_err *e)
 	return rc;
 }
 
-/* The store has everything already: writes are done when they return. */
+/* The store has everything already: writes are done when they return. What
+ * comes next comes later: until then no buffer is kept. */
 static int answer_barrier(struct loop *l, const struct gw_frame *f, struct gw_err *e)
 {
 	uint64_t number;
@@ -90,6 +91,7 @@ static int answer_barrier(struct loop *l, const struct gw_frame *f, struct gw_er
 		return rc;
 	uint8_t answer[GW_BARRIER_BYTES];
 	gw_barrier_pack(number, answer);
+	gw_conn_drop_room(l->c);
 	l->n->barriers++;
 	return gw_conn_send(l->c, GW_F_BARRIER_ACK, &(struct iovec){answer, sizeof(answer)}, 1, e);
 }

@@ -424,6 +424,13 @@ static int make_room(struct gw_conn *c, size_t len, struct gw_err *e)
 	return c->in ? 0 : gw_fail(e, GW_SYS, ENOMEM, "receive a frame of %zu bytes from %s", len, c->peer);
 }
 
+void gw_conn_drop_room(struct gw_conn *c)
+{
+	free(c->in);
+	c->in = NULL;
+	c->in_room = 0;
+}
+
 static int recv_frame(struct gw_conn *c, uint64_t deadline_ns, size_t *inout_got, struct gw_frame *out,
                       struct gw_err *e)
 {
