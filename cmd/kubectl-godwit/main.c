@@ -16,7 +16,7 @@ static const char usage[] =
         "\n"
         "Live migration of pods: memory, processes, connections and address move to another node.\n"
         "\n"
-        "  migrate POD|KIND/NAME --to NODE   move a pod (the one pod of a deployment, statefulset, replicaset)\n"
+        "  migrate POD|KIND/NAME --to NODE   move a pod (the one running pod of a Deployment, StatefulSet, Job)\n"
         "  check POD|KIND/NAME --to NODE     can it move? reasons and ways out; nothing is frozen\n"
         "  status [MIGRATION]                migrations, or one of them\n"
         "  cancel MIGRATION                  stop one before its commit\n"

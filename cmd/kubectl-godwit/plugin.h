@@ -24,8 +24,8 @@ int verb_nodes(struct plugin *p);
 int verb_drain(struct plugin *p); /* drain.c */
 
 int plugin_fail(const struct gw_err *e); /* words to stderr; the exit code */
-/* Make a Migration of pod; *out is it. check_only: nothing is moved. */
-int plugin_make(struct plugin *p, const char *ns, const char *pod, const char *to, bool check_only,
+/* Make a Migration of POD or KIND/NAME; *out is it. check_only: nothing is moved. */
+int plugin_make(struct plugin *p, const char *ns, const char *what, const char *to, bool check_only,
                 struct gw_migration *out, struct gw_err *e);
 /* Until it is over. show: as a person likes to see it, on stderr. *doc: the object at its end. */
 int plugin_wait(struct plugin *p, const struct gw_migration *m, bool show, yyjson_doc **doc, struct gw_err *e);

@@ -22,79 +22,9 @@ static void print_json(yyjson_val *v)
 	(void)puts(text ? text : "{}");
 }
 
-/* ---- which pod ---- */
-
-static const struct {
-	const char *word, *path;
-} kinds[] = {{"deployment", "deployments"},   {"deployments", "deployments"},   {"deploy", "deployments"},
-             {"statefulset", "statefulsets"}, {"statefulsets", "statefulsets"}, {"sts", "statefulsets"},
-             {"replicaset", "replicasets"},   {"replicasets", "replicasets"},   {"rs", "replicasets"}};
-
-static void selector_of(yyjson_val *workload, char *out, size_t size)
-{
-	yyjson_val *labels =
-	        yyjson_obj_get(yyjson_obj_get(yyjson_obj_get(workload, "spec"), "selector"), "matchLabels");
-	yyjson_obj_iter it = yyjson_obj_iter_with(labels);
-	size_t n = 0;
-	out[0] = 0;
-	for (yyjson_val *k; (k = yyjson_obj_iter_next(&it)) && n < size;)
-		n += (size_t)snprintf(out + n, size - n, "%s%s%%3D%s", n ? "%2C" : "", yyjson_get_str(k),
-		                      yyjson_get_str(yyjson_obj_iter_get_val(k)));
-}
-
-/* The one pod of a workload that runs. */
-static int only_pod(struct plugin *p, const char *path, char *out, size_t size, struct gw_err *e)
-{
-	char list[2048], selector[1024];
-	gw_auto(jdoc) yyjson_doc *w = NULL;
-	gw_auto(jdoc) yyjson_doc *pods = NULL;
-	int rc = gw_kube_get(p->k, path, &w, e);
-	if (rc < 0)
-		return rc;
-	selector_of(yyjson_doc_get_root(w), selector, sizeof(selector));
-	(void)snprintf(list, sizeof(list), "/api/v1/namespaces/%s/pods?labelSelector=%s", p->namespace, selector);
-	rc = gw_kube_get(p->k, list, &pods, e);
-	if (rc < 0)
-		return rc;
-	unsigned n = 0;
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_doc_get_root(pods), "items"));
-	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));) {
-		yyjson_val *meta = yyjson_obj_get(v, "metadata");
-		if (strcmp(gw_json_str(yyjson_obj_get(v, "status"), "phase", ""), "Running") != 0 ||
-		    yyjson_obj_get(meta, "deletionTimestamp"))
-			continue;
-		(void)snprintf(out, size, "%s", gw_json_str(meta, "name", ""));
-		n++;
-	}
-	if (n != 1)
-		return gw_fail_code(e, GW_INPUT, n ? "WhichPod" : "NoSuchPod", "%u of its pods are running: name %s", n,
-		                    n ? "the one to move" : "a pod that does");
-	return 0;
-}
-
-static int find_pod(struct plugin *p, const char *what, char *out, size_t size, struct gw_err *e)
-{
-	const char *slash = strchr(what, '/');
-	char path[700];
-	if (!slash || !strncmp(what, "pod/", 4) || !strncmp(what, "pods/", 5)) {
-		(void)snprintf(out, size, "%s", slash ? slash + 1 : what);
-		return 0;
-	}
-	for (size_t i = 0; i < gw_countof(kinds); i++) {
-		if (strlen(kinds[i].word) != (size_t)(slash - what) ||
-		    strncmp(what, kinds[i].word, (size_t)(slash - what)) != 0)
-			continue;
-		(void)snprintf(path, sizeof(path), "/apis/apps/v1/namespaces/%s/%s/%s", p->namespace, kinds[i].path,
-		               slash + 1);
-		return only_pod(p, path, out, size, e);
-	}
-	return gw_fail_code(e, GW_INPUT, "UnknownKind", "%s: pods, deployments, statefulsets and replicasets are known",
-	                    what);
-}
-
 /* ---- making one and seeing it through ---- */
 
-int plugin_make(struct plugin *p, const char *ns, const char *pod, const char *to, bool check_only,
+int plugin_make(struct plugin *p, const char *ns, const char *what, const char *to, bool check_only,
                 struct gw_migration *out, struct gw_err *e)
 {
 	char path[400], prefix[GW_K8S_NAME];
@@ -103,11 +33,13 @@ int plugin_make(struct plugin *p, const char *ns, const char *pod, const char *t
 	yyjson_mut_val *o = yyjson_mut_obj(doc), *meta = yyjson_mut_obj(doc);
 	yyjson_mut_val *spec = yyjson_mut_val_mut_copy(doc, yyjson_mut_doc_get_root(p->options));
 	yyjson_mut_doc_set_root(doc, o);
-	(void)snprintf(prefix, sizeof(prefix), "%.240s-", pod);
+	const char *slash = strchr(what, '/');
+	bool pod = !slash || !strncmp(what, "pod/", 4) || !strncmp(what, "pods/", 5) || !strncmp(what, "po/", 3);
+	(void)snprintf(prefix, sizeof(prefix), "%.240s-", slash ? slash + 1 : what);
 	yyjson_mut_obj_add_str(doc, o, "apiVersion", "godwit.dev/v1alpha1");
 	yyjson_mut_obj_add_str(doc, o, "kind", "Migration");
 	yyjson_mut_obj_add_str(doc, meta, "generateName", prefix);
-	yyjson_mut_obj_add_str(doc, spec, "podName", pod);
+	yyjson_mut_obj_add_str(doc, spec, pod ? "podName" : "target", pod && slash ? slash + 1 : what);
 	yyjson_mut_obj_add_str(doc, spec, "to", to);
 	if (check_only)
 		yyjson_mut_obj_add_bool(doc, spec, "checkOnly", true);
@@ -127,7 +59,8 @@ static void show_line(const struct gw_migration *m, yyjson_val *status, bool las
 {
 	yyjson_val *g = yyjson_obj_get(status, "progress"), *r = yyjson_obj_get(status, "result");
 	bool tty = isatty(STDERR_FILENO);
-	(void)fprintf(stderr, "%s%-10s %s", tty ? "\r\033[K" : "", m->phase[0] ? m->phase : "Pending", m->pod);
+	(void)fprintf(stderr, "%s%-10s %s", tty ? "\r\033[K" : "", m->phase[0] ? m->phase : "Pending",
+	              m->pod[0] ? m->pod : m->workload);
 	if (g)
 		(void)fprintf(stderr, "  round %" PRIu64 ", %.1f MiB sent, freeze of %" PRIu64 " ms predicted",
 		              gw_json_u64(g, "rounds", 0), (double)gw_json_u64(g, "sentBytes", 0) / 1048576,
@@ -165,8 +98,11 @@ int plugin_wait(struct plugin *p, const struct gw_migration *m, bool show, yyjso
 	return gw_fail(e, GW_RETRY, ETIMEDOUT, "migration %s does not end", m->name);
 }
 
-static int tell_end(struct plugin *p, const struct gw_migration *m, yyjson_doc *doc)
+static int tell_end(struct plugin *p, yyjson_doc *doc)
 {
+	struct gw_migration end;
+	gw_migration_parse(yyjson_doc_get_root(doc), &end);
+	const char *pod = end.pod[0] ? end.pod : end.workload;
 	yyjson_val *s = plugin_status(doc), *source = yyjson_obj_get(s, "source"),
 	           *target = yyjson_obj_get(s, "target");
 	const char *phase = gw_json_str(s, "phase", "");
@@ -174,42 +110,38 @@ static int tell_end(struct plugin *p, const struct gw_migration *m, yyjson_doc *
 	if (p->json)
 		print_json(yyjson_doc_get_root(doc));
 	else if (ok)
-		(void)printf("%s moved from %s to %s as %s; frozen for %" PRIu64 " ms\n", m->pod,
+		(void)printf("%s moved from %s to %s as %s; frozen for %" PRIu64 " ms\n", pod,
 		             gw_json_str(source, "node", "?"), gw_json_str(target, "node", "?"),
 		             gw_json_str(target, "pod", "?"), gw_json_u64(yyjson_obj_get(s, "result"), "freezeMs", 0));
 	else
-		(void)fprintf(stderr, "%s stays where it is: %s (%s)\n", m->pod, gw_json_str(s, "message", phase),
+		(void)fprintf(stderr, "%s stays where it is: %s (%s)\n", pod, gw_json_str(s, "message", phase),
 		              gw_json_str(s, "reason", phase));
 	return ok ? PLUGIN_OK : PLUGIN_FAILED;
 }
 
 int verb_migrate(struct plugin *p)
 {
-	char pod[GW_K8S_NAME];
 	struct gw_migration m;
 	struct gw_err e = {.class = GW_OK};
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	int rc = find_pod(p, p->what[1], pod, sizeof(pod), &e);
-	if (rc == 0)
-		rc = plugin_make(p, p->namespace, pod, p->to, false, &m, &e);
+	int rc = plugin_make(p, p->namespace, p->what[1], p->to, false, &m, &e);
 	if (rc == 0 && !p->watch && !p->json) {
-		(void)printf("migration %s of %s to %s (kubectl godwit status %s)\n", m.name, pod, p->to, m.name);
+		(void)printf("migration %s of %s to %s (kubectl godwit status %s)\n", m.name, p->what[1], p->to,
+		             m.name);
 		return PLUGIN_OK;
 	}
 	if (rc == 0)
 		rc = plugin_wait(p, &m, p->watch, &doc, &e);
-	return rc < 0 ? plugin_fail(&e) : tell_end(p, &m, doc);
+	return rc < 0 ? plugin_fail(&e) : tell_end(p, doc);
 }
 
 int verb_check(struct plugin *p)
 {
-	char pod[GW_K8S_NAME], path[700];
+	char path[700];
 	struct gw_migration m;
 	struct gw_err e = {.class = GW_OK}, ignored;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	int rc = find_pod(p, p->what[1], pod, sizeof(pod), &e);
-	if (rc == 0)
-		rc = plugin_make(p, p->namespace, pod, p->to, true, &m, &e);
+	int rc = plugin_make(p, p->namespace, p->what[1], p->to, true, &m, &e);
 	if (rc == 0)
 		rc = plugin_wait(p, &m, false, &doc, &e);
 	if (rc < 0)
@@ -222,7 +154,7 @@ int verb_check(struct plugin *p)
 		print_json(s);
 		return ok ? PLUGIN_OK : PLUGIN_FAILED;
 	}
-	(void)printf("%s %s move to %s\n", pod, ok ? "can" : "cannot", p->to);
+	(void)printf("%s %s move to %s\n", p->what[1], ok ? "can" : "cannot", p->to);
 	yyjson_arr_iter it = yyjson_arr_iter_with(reasons);
 	for (yyjson_val *r; (r = yyjson_arr_iter_next(&it));)
 		(void)printf("  %s %s: %s\n      way out: %s\n",
@@ -243,8 +175,9 @@ static void status_line(yyjson_val *o)
 	yyjson_val *s = yyjson_obj_get(o, "status"), *r = yyjson_obj_get(s, "result");
 	if (yyjson_obj_get(r, "freezeMs"))
 		(void)snprintf(freeze, sizeof(freeze), "%" PRIu64 " ms", gw_json_u64(r, "freezeMs", 0));
-	(void)printf("%-12s %-28s %-28s %-10s %-10s %-10s %-8s %s\n", m.namespace, m.name, m.pod,
-	             m.source_node[0] ? m.source_node : "-", m.to, m.phase[0] ? m.phase : "Pending", freeze, m.reason);
+	(void)printf("%-12s %-28s %-28s %-10s %-10s %-10s %-8s %s\n", m.namespace, m.name,
+	             m.pod[0] ? m.pod : m.workload, m.source_node[0] ? m.source_node : "-", m.to,
+	             m.phase[0] ? m.phase : "Pending", freeze, m.reason);
 }
 
 int verb_status(struct plugin *p)

@@ -238,6 +238,15 @@ static int succeed(struct gw_kube *k, const struct gw_migration *m, const struct
 	return rc < 0 ? rc : gw_migration_phase(k, m, "Succeeded", NULL, NULL, e);
 }
 
+static int choose(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *source = yyjson_mut_obj(doc);
+	yyjson_mut_obj_add_strcpy(doc, source, "pod", v->seen.chosen);
+	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "source", source);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
 int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, const struct ctrl_plan *p,
              uint16_t port, struct gw_err *e)
 {
@@ -246,6 +255,7 @@ int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *
 	case CTRL_FINALIZE: return finalizers(k, m, true, e);
 	case CTRL_FAIL: return gw_migration_phase(k, m, "Failed", p->reason, p->words, e);
 	case CTRL_CANCELLED: return gw_migration_phase(k, m, "Cancelled", "Cancelled", "cancelled", e);
+	case CTRL_CHOOSE: return choose(k, m, v, e);
 	case CTRL_QUEUE: return gw_migration_phase(k, m, "Pending", p->reason, p->words, e);
 	case CTRL_RESOLVE: return resolve(k, m, v, port, e);
 	case CTRL_MAKE_TARGET: return make_target(k, m, v, e);

@@ -198,7 +198,7 @@ static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 			struct gw_migration now;
 			gw_migration_parse(yyjson_doc_get_root(v.migration), &now);
 			bool stale = strcmp(now.phase, m->phase) != 0 || now.source_gone != m->source_gone ||
-			             now.finalized != m->finalized;
+			             strcmp(now.pod, m->pod) != 0 || now.finalized != m->finalized;
 			*m = now;
 			remember(c, k, m);
 			if (stale) {

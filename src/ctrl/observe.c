@@ -7,6 +7,7 @@
 
 #include "base/scope.h"
 #include "ctrl/target.h"
+#include "ctrl/workload.h"
 
 #define COPY(to, from) (void)snprintf(to, sizeof(to), "%s", from)
 
@@ -140,7 +141,10 @@ int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 	char path[700];
 	gw_migration_path(m, "", path, sizeof(path));
 	int rc = get(k, path, &v->migration, e);
-	if (rc == 0) {
+	if (rc == 0 && !m->pod[0]) {
+		rc = ctrl_find_pod(k, m, v->seen.chosen, &v->seen.unchosen, v->seen.unchosen_words,
+		                   sizeof(v->seen.unchosen_words), e);
+	} else if (rc == 0) {
 		ctrl_pod_path(m->namespace, m->pod, path, sizeof(path));
 		rc = get(k, path, &v->source, e);
 	}

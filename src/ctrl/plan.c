@@ -74,6 +74,8 @@ static struct ctrl_plan first(const struct ctrl_seen *s)
 		return act(CTRL_CANCELLED);
 	if (!s->m->finalized)
 		return act(CTRL_FINALIZE);
+	if (!s->m->pod[0])
+		return s->chosen[0] ? act(CTRL_CHOOSE) : fail(s->unchosen, s->unchosen_words);
 	struct ctrl_plan bad = judge(s);
 	if (bad.action != CTRL_NOTHING)
 		return bad;
@@ -170,6 +172,7 @@ const char *ctrl_action_name(enum ctrl_action a)
 	                                    [CTRL_FINALIZE] = "finalize",
 	                                    [CTRL_FAIL] = "fail",
 	                                    [CTRL_CANCELLED] = "cancelled",
+	                                    [CTRL_CHOOSE] = "choose",
 	                                    [CTRL_QUEUE] = "queue",
 	                                    [CTRL_RESOLVE] = "resolve",
 	                                    [CTRL_MAKE_TARGET] = "make target",

@@ -31,6 +31,7 @@ enum ctrl_action {
 	CTRL_FINALIZE,    /* our finalizer, so that a deletion is seen */
 	CTRL_FAIL,        /* reason and words below; nothing was begun on the nodes */
 	CTRL_CANCELLED,   /* likewise */
+	CTRL_CHOOSE,      /* spec.target: this is the pod */
 	CTRL_QUEUE,       /* Pending: other migrations first */
 	CTRL_RESOLVE,     /* source, target, method: Checking */
 	CTRL_MAKE_TARGET, /* Clone: the target pod; SameName: a placeholder */
@@ -61,6 +62,10 @@ struct ctrl_seen {
 	const struct gw_migration *m;
 	struct ctrl_pod source; /* what has the source's name, when it is the source (uid), or before that is known */
 	struct ctrl_pod target; /* target, or placeholder */
+	/* while spec.target is not resolved: its pod, or why there is none */
+	char chosen[GW_K8S_NAME];
+	const char *unchosen;
+	char unchosen_words[500];
 	bool to_exists, to_has_godwit;
 	unsigned active, active_on_nodes, max_active, max_per_node;
 	int64_t phase_age_s; /* since the last change */

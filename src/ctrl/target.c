@@ -12,10 +12,19 @@ static bool starts(const char *s, const char *with)
 	return !strncmp(s, with, strlen(with));
 }
 
+/* Without the "-mXXXXX" of a move before, or it would grow with every move. */
+static size_t stem(const char *pod)
+{
+	size_t n = strlen(pod), tail = UID_BYTES + 2;
+	if (n <= tail + 1 || pod[n - tail] != '-' || pod[n - tail + 1] != 'm')
+		return n;
+	return strspn(pod + n - UID_BYTES, "0123456789abcdef") == UID_BYTES ? n - tail : n;
+}
+
 void ctrl_target_name(const struct gw_migration *m, const char *suffix, char out[GW_K8S_NAME])
 {
-	(void)snprintf(out, GW_K8S_NAME, "%.*s-%s%.*s", NAME_MAX_BYTES - UID_BYTES - 3, m->pod, suffix, UID_BYTES,
-	               m->uid);
+	size_t most = NAME_MAX_BYTES - UID_BYTES - 3, n = stem(m->pod);
+	(void)snprintf(out, GW_K8S_NAME, "%.*s-%s%.*s", (int)(n < most ? n : most), m->pod, suffix, UID_BYTES, m->uid);
 }
 
 static yyjson_mut_val *member(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key)

@@ -47,6 +47,7 @@ static void parse_spec(yyjson_val *spec, struct gw_migration *m)
 {
 	yyjson_val *o = yyjson_obj_get(spec, "options");
 	COPY(m->pod, gw_json_str(spec, "podName", ""));
+	COPY(m->workload, gw_json_str(spec, "target", ""));
 	COPY(m->to, gw_json_str(spec, "to", ""));
 	m->cancel = gw_json_bool(spec, "cancel", false);
 	m->check_only = gw_json_bool(spec, "checkOnly", false);
@@ -65,6 +66,8 @@ static void parse_status(yyjson_val *status, struct gw_migration *m)
 	COPY(m->phase, gw_json_str(status, "phase", ""));
 	COPY(m->reason, gw_json_str(status, "reason", ""));
 	COPY(m->method, gw_json_str(status, "method", ""));
+	if (!m->pod[0])
+		COPY(m->pod, gw_json_str(source, "pod", ""));
 	COPY(m->source_uid, gw_json_str(source, "podUID", ""));
 	COPY(m->source_node, gw_json_str(source, "node", ""));
 	COPY(m->source_address, gw_json_str(source, "address", ""));

@@ -11,7 +11,9 @@ struct gw_migration {
 	bool deleting, finalized; /* deletionTimestamp is set; our finalizer is on it */
 	int64_t created_s;        /* since 1970 */
 	/* spec */
-	char pod[GW_K8S_NAME], to[GW_K8S_NAME];
+	char pod[GW_K8S_NAME]; /* podName, or what the controller found for the target */
+	char workload[340];    /* target: KIND/NAME; "": podName */
+	char to[GW_K8S_NAME];
 	bool cancel, fallback_evict, check_only;
 	uint64_t max_freeze_ms, want_freeze_ms, bandwidth, timeout_s; /* 0: the default */
 	bool throttle, zstd;

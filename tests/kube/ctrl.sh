@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 25
+plan 42
 kg() { k godwit "$@" -n "$NS"; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
@@ -67,3 +67,46 @@ check "with the freezes" has "godwit_freeze_seconds_count $(http control 10.9.0.
 check "it is well" has "200 OK" http control 10.9.0.1 /healthz
 check "godwitd of the source has counted it" has 'godwit_migrations_total{result="Committed",reason=""} 2' http node-a 127.0.0.1 /metrics
 check "and is well" has "200 OK" http node-a 127.0.0.1 /healthz
+
+# ---- KIND/NAME
+of() { # NAME TARGET NODE
+	jq -n --arg name "$1" --arg t "$2" --arg to "$3" '{apiVersion: "godwit.dev/v1alpha1", kind: "Migration", metadata: {name: $name}, spec: {target: $t, to: $to, options: {maxFreezeMs: 60000}}}' | kn apply -f - >/dev/null
+}
+of kind-1 Deployment/web node-a
+check "a Deployment's one pod moves by the Deployment's name" ends kind-1 Succeeded
+is "to the node" "$(node_of "$(pod_of web)")" node-a
+check "kubectl godwit migrate takes it so" has "to node-b as web-" kg migrate deploy/web --to node-b --max-freeze 30000 --watch
+of kind-2 Deployment/nobody node-b
+check "one that does not exist" ends kind-2 Failed
+is "is NoSuchWorkload" "$(st kind-2 reason)" NoSuchWorkload
+of kind-3 Gadget/web node-b
+check "a kind that nobody knows" ends kind-3 Failed
+is "is UnknownKind" "$(st kind-3 reason)" UnknownKind
+kn scale deployment web --replicas=2 >/dev/null && kn rollout status deployment/web --timeout=60s >/dev/null
+of kind-4 deployments/web node-b
+check "one that has two pods" ends kind-4 Failed
+is "is WhichPod" "$(st kind-4 reason)" WhichPod
+kn scale deployment web --replicas=1 >/dev/null
+
+# ---- what the API server lets nobody do
+denied() { # WORDS COMMAND...: fails, for this reason
+	local want=$1
+	shift
+	! "$@" >"$T/denied" 2>&1 && grep -qF -- "$want" "$T/denied" || { cat "$T/denied"; return 1; }
+}
+phase_to() { kn patch migration "$1" --subresource=status --type=merge -p "{\"status\":{\"phase\":\"$2\"}}"; }
+check "a Migration names a pod or a workload, not both" denied "either podName or target" mig x-1 "$(pod_of web)" node-b '.spec.target = "Deployment/web"'
+check "and not neither" denied "either podName or target" mig x-1 x node-b 'del(.spec.podName)'
+check "what it asks for cannot be changed" denied "only cancel can be changed" kn patch migration kind-1 --type=merge -p '{"spec":{"options":{"zstd":true}}}'
+check "what is over stays over" denied "what is over stays over" phase_to kind-1 PreCopy
+check "also when it failed" denied "what is over stays over" phase_to kind-2 Pending
+check "a status does not go away" denied "does not go away" kn patch migration kind-1 --subresource=status --type=json -p '[{"op":"remove","path":"/status/phase"}]'
+gw_controller_stop TERM
+mig x-2 "$(pod_of web)" node-b
+phase_to x-2 Committed >/dev/null
+check "what is committed cannot fail" denied "can only succeed" phase_to x-2 Failed
+mig x-3 "$(pod_of web)" node-b
+phase_to x-3 HandOver >/dev/null
+check "a phase never goes back" denied "a phase never goes back" phase_to x-3 PreCopy
+kn delete migration x-2 x-3 --wait=false >/dev/null
+gw_controller

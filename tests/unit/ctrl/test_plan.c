@@ -7,6 +7,7 @@
 #include "ctrl/events.h"
 #include "ctrl/plan.h"
 #include "ctrl/target.h"
+#include "ctrl/workload.h"
 
 static const char *const PHASES[] = {"",         "Pending",   "Checking",  "Placing", "PreCopy",  "HandOver",
                                      "Freezing", "Committed", "Succeeded", "Failed",  "Cancelled"};
@@ -27,6 +28,7 @@ static void set(struct sweep *w, unsigned bits, const char *phase, const char *m
 {
 	*w = (struct sweep){.s = {.m = &w->m, .max_active = 4, .max_per_node = 2}};
 	(void)snprintf(w->m.uid, sizeof(w->m.uid), "u-1");
+	(void)snprintf(w->m.pod, sizeof(w->m.pod), "p");
 	(void)snprintf(w->m.to, sizeof(w->m.to), "node-b");
 	(void)snprintf(w->m.phase, sizeof(w->m.phase), "%s", phase);
 	(void)snprintf(w->m.method, sizeof(w->m.method), "%s", method);
@@ -207,6 +209,42 @@ static void those_over_the_limit_wait(void **state)
 	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
 }
 
+static void a_workloads_pod_is_chosen_before_it_is_judged(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 0, "", "");
+	w.m.pod[0] = 0;
+	w.s.unchosen = "WhichPod";
+	struct ctrl_plan p = judge(&w);
+	assert_int_equal(p.action, CTRL_FAIL);
+	assert_string_equal(p.reason, "WhichPod");
+	(void)snprintf(w.s.chosen, sizeof(w.s.chosen), "web-x");
+	assert_int_equal(judge(&w).action, CTRL_CHOOSE);
+}
+
+static bool selects(const char *json, char *out, size_t size)
+{
+	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(json, strlen(json), 0);
+	assert_non_null(doc);
+	return ctrl_selector(yyjson_doc_get_root(doc), out, size);
+}
+static void a_selector_is_written_as_a_list_asks_for_it(void **state)
+{
+	(void)state;
+	char out[300];
+	assert_true(
+	        selects("{\"matchLabels\":{\"a\":\"1\",\"x.io/b\":\"2\"},\"matchExpressions\":[{\"key\":\"c\","
+	                "\"operator\":\"In\",\"values\":[\"3\",\"4\"]},{\"key\":\"d\",\"operator\":\"DoesNotExist\"},"
+	                "{\"key\":\"e\",\"operator\":\"Exists\"}]}",
+	                out, sizeof(out)));
+	assert_string_equal(out, "a%3D1%2Cx.io/b%3D2%2Cc%20in%20%283%2C4%29%2C%21d%2Ce");
+	/* Nothing asked for would be every pod there is. */
+	assert_false(selects("{}", out, sizeof(out)));
+	assert_false(selects("{\"matchExpressions\":[{\"key\":\"c\",\"operator\":\"Gt\"}]}", out, sizeof(out)));
+	assert_false(selects("{\"matchLabels\":{\"a\":\"1\"}}", out, 5));
+}
+
 /* ---- Events ---- */
 
 static void events_follow_from_the_status_alone(void **state)
@@ -283,6 +321,24 @@ static void a_clone_has_no_owner_and_no_template_hash(void **state)
 	assert_non_null(strstr(t, "\"runtimeClassName\":\"godwit\""));
 }
 
+static void a_clones_name_does_not_grow_with_every_move(void **state)
+{
+	(void)state;
+	struct gw_migration m = {.pod = "web-5d-x-m01abf", .uid = "abcdef12-0000"};
+	char name[GW_K8S_NAME];
+	ctrl_target_name(&m, "m", name);
+	assert_string_equal(name, "web-5d-x-mabcde");
+	(void)snprintf(m.pod, sizeof(m.pod), "web-m-mxyz12");
+	ctrl_target_name(&m, "m", name);
+	assert_string_equal(name, "web-m-mxyz12-mabcde");
+	(void)snprintf(m.pod, sizeof(m.pod), "-m01abf");
+	ctrl_target_name(&m, "p", name);
+	assert_string_equal(name, "-m01abf-pabcde");
+	memset(m.pod, 'x', sizeof(m.pod) - 1);
+	ctrl_target_name(&m, "m", name);
+	assert_int_equal(strlen(name), 252);
+}
+
 static void a_pod_that_keeps_its_name_has_its_owner(void **state)
 {
 	(void)state;
@@ -326,9 +382,12 @@ int main(void)
 	        cmocka_unit_test(every_refusal_has_its_reason),
 	        cmocka_unit_test(a_clone_of_plain_runc_may_move),
 	        cmocka_unit_test(those_over_the_limit_wait),
+	        cmocka_unit_test(a_workloads_pod_is_chosen_before_it_is_judged),
+	        cmocka_unit_test(a_selector_is_written_as_a_list_asks_for_it),
 	        cmocka_unit_test(events_follow_from_the_status_alone),
 	        cmocka_unit_test(an_events_name_is_one_of_kubernetes_and_its_own),
 	        cmocka_unit_test(a_clone_has_no_owner_and_no_template_hash),
+	        cmocka_unit_test(a_clones_name_does_not_grow_with_every_move),
 	        cmocka_unit_test(a_pod_that_keeps_its_name_has_its_owner),
 	        cmocka_unit_test(every_alternative_of_its_affinity_names_the_node),
 	        cmocka_unit_test(a_placeholder_asks_for_the_room_and_runs_nothing),
