@@ -91,6 +91,27 @@ static int point_criu(const char *config_path, yyjson_doc *in, const char *criu_
 	return gw_write_file(config_path, text, len, e);
 }
 
+/* runc looks for criu in PATH: the one that came with us before any other. */
+static int prefer_our_criu(struct gw_err *e)
+{
+	char here[PATH_MAX], criu[PATH_MAX + 16];
+	ssize_t n = readlink("/proc/self/exe", here, sizeof(here) - 1);
+	here[n > 0 ? n : 0] = 0;
+	char *slash = strrchr(here, '/');
+	if (!slash)
+		return 0;
+	*slash = 0;
+	gw_path(criu, sizeof(criu), "%s/criu", here);
+	if (access(criu, X_OK) < 0)
+		return 0;
+	gw_auto(mem) char *path = NULL;
+	const char *old = getenv("PATH");
+	if (asprintf(&path, "%s:%s", here, old && *old ? old : "/usr/sbin:/usr/bin:/sbin:/bin") < 0 ||
+	    setenv("PATH", path, 1) < 0)
+		return gw_fail(e, GW_SYS, ENOMEM, "set PATH");
+	return 0;
+}
+
 static int set_env(yyjson_val *go, struct gw_err *e)
 {
 	const struct {
@@ -102,7 +123,7 @@ static int set_env(yyjson_val *go, struct gw_err *e)
 	for (size_t i = 0; i < gw_countof(env); i++)
 		if (!env[i].value[0] || setenv(env[i].name, env[i].value, 1) < 0)
 			return gw_fail(e, GW_PEER, EPROTO, "godwitd's answer lacks something for %s", env[i].name);
-	return 0;
+	return prefer_our_criu(e);
 }
 
 /* Global options as they were, then restore's own. */

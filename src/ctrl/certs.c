@@ -270,11 +270,12 @@ static int authority(struct ctrl_certs *s, struct gw_kube *k, struct gw_err *e)
 static void *certs_main(void *arg)
 {
 	struct ctrl_certs *s = arg;
-	struct gw_kube *k;
+	struct gw_kube *k = NULL, *watch = NULL; /* answers are sent while the watch goes on */
 	struct gw_err e;
 	struct pollfd stop = {.fd = s->stop_fd, .events = POLLIN};
-	if (gw_kube_open(s->config, &k, &e) < 0) {
+	if (gw_kube_open(s->config, &k, &e) < 0 || gw_kube_open(s->config, &watch, &e) < 0) {
 		gw_error("no certificates can be given", kv_str("reason", e.text));
+		gw_kube_close(k);
 		return NULL;
 	}
 	while (!s->ca_key && authority(s, k, &e) < 0) {
@@ -290,7 +291,8 @@ static void *certs_main(void *arg)
 	                            .stop_fd = s->stop_fd,
 	                            .fn = on_request,
 	                            .ctx = &r};
-	gw_kube_follow(k, &f);
+	gw_kube_follow(watch, &f);
+	gw_kube_close(watch);
 	gw_kube_close(k);
 	return NULL;
 }

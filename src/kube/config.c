@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,19 @@
 
 enum { CONFIG_MAX = 1 << 20 };
 static const char ACCOUNT[] = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/* $GODWIT_ACCOUNT: a program that has left its pod's file system reaches the
+ * folder through a descriptor, /proc/self/fd/N; our children get none of it. */
+static const char *account(void)
+{
+	const char *given = getenv("GODWIT_ACCOUNT");
+	int fd;
+	if (!given || !*given)
+		return ACCOUNT;
+	if (sscanf(given, "/proc/self/fd/%d", &fd) == 1)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return given;
+}
 
 void gw_kube_config_done(struct gw_kube_config *c)
 {
@@ -99,7 +113,8 @@ int gw_kube_config_in_cluster(struct gw_kube_config *out, struct gw_err *e)
 {
 	const char *host = getenv("KUBERNETES_SERVICE_HOST"), *port = getenv("KUBERNETES_SERVICE_PORT");
 	struct gw_kube_config c = {0};
-	char path[sizeof(ACCOUNT) + 32];
+	char path[PATH_MAX];
+	const char *dir = account();
 	if (!host || !*host)
 		return gw_fail(
 		        e, GW_INPUT, ENOENT,
@@ -108,13 +123,13 @@ int gw_kube_config_in_cluster(struct gw_kube_config *out, struct gw_err *e)
 	bool v6 = strchr(host, ':');
 	(void)snprintf(c.server, sizeof(c.server), "https://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "",
 	               port && *port ? port : "443");
-	(void)snprintf(c.token_path, sizeof(c.token_path), "%s/token", ACCOUNT);
-	(void)snprintf(path, sizeof(path), "%s/ca.crt", ACCOUNT);
+	(void)snprintf(c.token_path, sizeof(c.token_path), "%.4000s/token", dir);
+	(void)snprintf(path, sizeof(path), "%.4000s/ca.crt", dir);
 	int rc = gw_read_file(path, CONFIG_MAX, &c.ca, NULL, e);
 	if (rc < 0)
 		return rc;
 	gw_auto(mem) char *ns = NULL;
-	(void)snprintf(path, sizeof(path), "%s/namespace", ACCOUNT);
+	(void)snprintf(path, sizeof(path), "%.4000s/namespace", dir);
 	bool known = gw_read_file(path, sizeof(c.namespace) - 1, &ns, NULL, NULL) == 0;
 	(void)snprintf(c.namespace, sizeof(c.namespace), "%s", known ? ns : "default");
 	*out = c;

@@ -66,11 +66,12 @@ gw_controller() { # starts it (again) on the control host
 gw_controller_stop() { # SIGNAL
 	on control sh -c 'p=$(cat /run/godwit-controller.pid 2>/dev/null) || exit 0; kill -$0 $p 2>/dev/null || exit 0; while kill -0 $p 2>/dev/null; do sleep 0.05; done' "$1"
 }
-# All of it, as deploy/ says, with the programs as processes of the hosts.
+# All of it, as deploy/ says, with the programs as processes of the hosts instead
+# of the DaemonSet and the Deployment (deploy.sh has those).
 gw_cluster() {
-	local n
+	local n objects=("$TOP"/deploy/[123]*.yaml)
 	for n in "${NODES[@]}"; do gw_cni "$n" && gw_programs "$n" && gw_kubeconfig "$n" || return 1; done
-	gw_kubeconfig control && gw_pki && gw_routes control && k apply -f "$TOP/deploy/" >/dev/null || return 1
+	gw_kubeconfig control && gw_pki && gw_routes control && k apply "${objects[@]/#/-f=}" >/dev/null || return 1
 	k label node "${NODES[@]}" live.godwit.dev/node=true --overwrite >/dev/null || return 1
 	for n in "${NODES[@]}"; do gw_agent "$n" && retry 10 gw_up "$n" || return 1; done
 	gw_controller
