@@ -6,6 +6,7 @@
 
 #include "base/gw_log.h"
 #include "base/scope.h"
+#include "ctrl/job.h"
 #include "ctrl/target.h"
 
 static yyjson_val *root_of(yyjson_doc *d)
@@ -63,7 +64,9 @@ static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_
 	yyjson_mut_obj_add_strcpy(doc, o, "startTime", now);
 	yyjson_mut_obj_add_str(doc, o, "reason", "");
 	yyjson_mut_obj_add_str(doc, o, "message", "");
-	yyjson_mut_obj_add_str(doc, o, "method", !strcmp(p->owner_kind, "ReplicaSet") ? "Clone" : "SameName");
+	yyjson_mut_obj_add_str(doc, o, "method",
+	                       !strcmp(p->owner_kind, "ReplicaSet") || !strcmp(p->owner_kind, "Job") ? "Clone"
+	                                                                                             : "SameName");
 	yyjson_mut_obj_add_strcpy(doc, source, "pod", m->pod);
 	yyjson_mut_obj_add_strcpy(doc, source, "podUID", p->uid);
 	yyjson_mut_obj_add_strcpy(doc, source, "node", p->node);
@@ -264,6 +267,11 @@ int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *
 	case CTRL_HAND_OVER: return hand_over(k, m, v, e);
 	case CTRL_ADOPT: return adopt(k, m, v, e);
 	case CTRL_DELETE_SOURCE: return delete_pod(k, m, m->pod, m->source_uid, -1, e);
+	case CTRL_JOB_NOTE: return ctrl_job_note(k, m, v, e);
+	case CTRL_JOB_WAIT: return ctrl_job_policy(k, m, "Failed", e);
+	case CTRL_JOB_LEAVE: return ctrl_job_leave(k, m, v, e);
+	case CTRL_JOB_ADOPT: return ctrl_job_adopt(k, m, v, e);
+	case CTRL_JOB_FREE: return ctrl_job_policy(k, m, m->job_policy, e);
 	case CTRL_SOURCE_GONE: return source_gone(k, m, e);
 	case CTRL_SUCCEED: return succeed(k, m, v, e);
 	case CTRL_CLEAN: return clean(k, m, v, e);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/scope.h"
+#include "ctrl/job.h"
 #include "ctrl/target.h"
 #include "ctrl/workload.h"
 
@@ -77,6 +78,8 @@ static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 		return;
 	p->terminating = yyjson_obj_get(meta, "deletionTimestamp") != NULL;
 	p->running = !strcmp(gw_json_str(yyjson_obj_get(o, "status"), "phase", ""), "Running");
+	const char *phase = gw_json_str(yyjson_obj_get(o, "status"), "phase", "");
+	p->ended = !strcmp(phase, "Succeeded") || !strcmp(phase, "Failed");
 	p->ready = !strcmp(condition(o, "Ready", &reason, &words), "True");
 	COPY(p->uid, gw_json_str(meta, "uid", ""));
 	COPY(p->node, gw_json_str(spec, "nodeName", ""));
@@ -156,6 +159,10 @@ int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 		return rc;
 	yyjson_val *o = v->migration ? yyjson_doc_get_root(v->migration) : NULL;
 	look_pod(v->source, &v->seen.source);
+	if (gw_migration_committed(m) && !strcmp(m->method, "Clone"))
+		rc = ctrl_job_look(k, m, v, e);
+	if (rc < 0)
+		return rc;
 	/* Of the same name, but another: the source is gone. */
 	if (m->source_uid[0] && strcmp(v->seen.source.uid, m->source_uid) != 0)
 		v->seen.source = (struct ctrl_pod){0};

@@ -44,17 +44,16 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 		return fail("StaticPod", "a static pod belongs to its node: its manifest lies there");
 	if (!strcmp(p->owner_kind, "DaemonSet"))
 		return fail("DaemonSet", "a DaemonSet's pod belongs to its node; the other node has one of its own");
-	if (!strcmp(p->owner_kind, "Job"))
-		return fail("Job", "a Job counts its pods as they end: moving them is not supported yet");
-	if (p->owner_kind[0] && strcmp(p->owner_kind, "ReplicaSet") != 0 && strcmp(p->owner_kind, "StatefulSet") != 0)
-		return fail("UnknownOwner", "the pod's controller is neither a ReplicaSet nor a StatefulSet");
+	bool renamed = !strcmp(p->owner_kind, "ReplicaSet") || !strcmp(p->owner_kind, "Job");
+	if (p->owner_kind[0] && !renamed && strcmp(p->owner_kind, "StatefulSet") != 0)
+		return fail("UnknownOwner", "the pod's controller is neither a ReplicaSet nor a StatefulSet nor a Job");
 	if (p->host_network)
 		return fail("HostNetwork", "the pod uses its node's network: its address belongs to the node");
 	if (p->terminating || !p->running)
 		return fail("NotRunning", "the pod is not running (or is being deleted)");
 	if (p->containers != 1)
 		return fail("SeveralContainers", "pods of more than one container cannot be moved yet");
-	if (strcmp(p->owner_kind, "ReplicaSet") != 0 && !p->our_runtime)
+	if (!renamed && !p->our_runtime)
 		return fail(
 		        "RuntimeNotGodwit",
 		        "a pod whose name stays must run under godwit's runtime, which keeps kubelet's hands off it "
@@ -126,8 +125,33 @@ static struct ctrl_plan under_way(const struct ctrl_seen *s)
 	return act(CTRL_NOTHING);
 }
 
+/* job.h: the source is terminating before the target is the Job's. */
+static struct ctrl_plan committed_job(const struct ctrl_seen *s)
+{
+	bool begun = s->target.ready || s->target.ended || s->phase_age_s > READY_TAKES_S;
+	bool waits = !strcmp(s->job_policy, "Failed");
+	if (s->source.exists && !s->source.terminating) {
+		if (ours(s, &s->target) && !begun)
+			return act(CTRL_NOTHING);
+		if (!s->m->job_policy[0])
+			return act(CTRL_JOB_NOTE);
+		return act(waits ? CTRL_JOB_LEAVE : CTRL_JOB_WAIT);
+	}
+	if (ours(s, &s->target) && !s->target.owner_kind[0] && s->m->job_policy[0])
+		return act(CTRL_JOB_ADOPT);
+	if (!s->m->source_gone)
+		return act(CTRL_SOURCE_GONE);
+	if (s->source.exists)
+		return act(CTRL_NOTHING);
+	if (s->m->job_policy[0] && strcmp(s->m->job_policy, s->job_policy) != 0)
+		return act(CTRL_JOB_FREE);
+	return act(CTRL_SUCCEED);
+}
+
 static struct ctrl_plan committed(const struct ctrl_seen *s)
 {
+	if (s->of_job)
+		return committed_job(s);
 	if (!same_name(s)) {
 		bool owned = s->target.owner_kind[0];
 		if (s->source.exists && !s->source.terminating && !owned && ours(s, &s->target) &&
@@ -181,6 +205,11 @@ const char *ctrl_action_name(enum ctrl_action a)
 	                                    [CTRL_HAND_OVER] = "hand over",
 	                                    [CTRL_ADOPT] = "adopt",
 	                                    [CTRL_DELETE_SOURCE] = "delete source",
+	                                    [CTRL_JOB_NOTE] = "note the job",
+	                                    [CTRL_JOB_WAIT] = "let the job wait",
+	                                    [CTRL_JOB_LEAVE] = "source leaves the job",
+	                                    [CTRL_JOB_ADOPT] = "target joins the job",
+	                                    [CTRL_JOB_FREE] = "the job is as before",
 	                                    [CTRL_SOURCE_GONE] = "source gone",
 	                                    [CTRL_SUCCEED] = "succeed",
 	                                    [CTRL_CLEAN] = "clean",

@@ -23,6 +23,7 @@
  *      object is gone or going.
  *   5  The target gets its owner only after Committed, and the source is deleted
  *      only when it has it: the ReplicaSet never counts one too few.
+ *      A Job's pod changes places in another order: job.h.
  *   6  One action at a time; none for what is over and has no finalizer.
  *
  * Pure. Any thread. */
@@ -40,6 +41,11 @@ enum ctrl_action {
 	CTRL_HAND_OVER,   /* SameName: placeholder and source's object go, the target comes */
 	CTRL_ADOPT,       /* owner and labels */
 	CTRL_DELETE_SOURCE,
+	CTRL_JOB_NOTE,  /* job.h: 1 */
+	CTRL_JOB_WAIT,  /* 1 */
+	CTRL_JOB_LEAVE, /* 2 */
+	CTRL_JOB_ADOPT, /* 3 */
+	CTRL_JOB_FREE,  /* 4 */
 	CTRL_SOURCE_GONE,
 	CTRL_SUCCEED,
 	CTRL_CLEAN, /* after a failure: target or placeholder go; what was asked for instead */
@@ -48,7 +54,7 @@ enum ctrl_action {
 const char *ctrl_action_name(enum ctrl_action a);
 
 struct ctrl_pod {
-	bool exists, terminating, running, ready;
+	bool exists, terminating, running, ready, ended;
 	char uid[GW_K8S_UID], node[GW_K8S_NAME];
 	char migration[GW_K8S_UID]; /* annotation godwit.dev/migration */
 	char owner_kind[64];        /* of the controller; "" for none */
@@ -68,6 +74,9 @@ struct ctrl_seen {
 	char unchosen_words[500];
 	bool to_exists, to_has_godwit;
 	unsigned active, active_on_nodes, max_active, max_per_node;
+	/* after the commit: the source is a Job's, whose podReplacementPolicy is now */
+	bool of_job;
+	char job_policy[32];
 	int64_t phase_age_s; /* since the last change */
 	bool agent_told;     /* ABORT was said */
 };

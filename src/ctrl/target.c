@@ -114,10 +114,22 @@ static yyjson_mut_doc *begin(yyjson_val *source, yyjson_mut_val **out_meta, yyjs
 	return doc;
 }
 
+static bool of_job(yyjson_val *pod)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "metadata"), "ownerReferences"));
+	for (yyjson_val *o; (o = yyjson_arr_iter_next(&it));)
+		if (gw_json_bool(o, "controller", false) && !strcmp(gw_json_str(o, "kind", ""), "Job"))
+			return true;
+	return false;
+}
+
+/* Not all: what a ReplicaSet or a Job would take it for one of theirs by is left
+ * out. A Job's selector may be anything. */
 static void copy_labels(yyjson_mut_doc *doc, yyjson_mut_val *meta, yyjson_val *source, bool all)
 {
 	yyjson_val *labels = yyjson_obj_get(yyjson_obj_get(source, "metadata"), "labels");
-	yyjson_mut_val *l = labels ? yyjson_val_mut_copy(doc, labels) : yyjson_mut_obj(doc);
+	bool none = !labels || (!all && of_job(source));
+	yyjson_mut_val *l = none ? yyjson_mut_obj(doc) : yyjson_val_mut_copy(doc, labels);
 	if (!all)
 		yyjson_mut_obj_remove_key(l, "pod-template-hash");
 	yyjson_mut_obj_add_val(doc, meta, "labels", l);

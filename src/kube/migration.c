@@ -78,6 +78,9 @@ static void parse_status(yyjson_val *status, struct gw_migration *m)
 	COPY(m->target_uid, gw_json_str(target, "podUID", ""));
 	COPY(m->target_node, gw_json_str(target, "node", ""));
 	COPY(m->target_address, gw_json_str(target, "address", ""));
+	yyjson_val *job = yyjson_obj_get(status, "job");
+	COPY(m->job, gw_json_str(job, "name", ""));
+	COPY(m->job_policy, gw_json_str(job, "podReplacementPolicy", ""));
 	yyjson_val *asked = yyjson_obj_get(status, "requests");
 	m->asked_controller = gw_json_u64(asked, GW_BY_CONTROLLER, 0);
 	m->asked_agents = gw_json_u64(asked, GW_BY_AGENTS, 0);

@@ -22,9 +22,11 @@ struct gw_migration {
 	char source_uid[GW_K8S_UID], source_node[GW_K8S_NAME], source_address[128];
 	char container[GW_K8S_NAME], container_id[128];
 	char target_pod[GW_K8S_NAME], target_uid[GW_K8S_UID], target_node[GW_K8S_NAME], target_address[128];
-	bool checked;     /* status.network is there */
-	bool abort;       /* the controller asks the agent to end it */
-	bool source_gone; /* the source pod's object is gone or going */
+	bool checked;          /* status.network is there */
+	bool abort;            /* the controller asks the agent to end it */
+	bool source_gone;      /* the source pod's object is gone or going */
+	char job[GW_K8S_NAME]; /* status.job: the source's, and its podReplacementPolicy before */
+	char job_policy[32];
 	/* requests to the API server made for it so far, by whom */
 	uint64_t asked_controller, asked_agents;
 	uint64_t freeze_us, sent_bytes; /* status.result */

@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 42
+plan 60
 kg() { k godwit "$@" -n "$NS"; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
@@ -110,3 +110,39 @@ phase_to x-3 HandOver >/dev/null
 check "a phase never goes back" denied "a phase never goes back" phase_to x-3 PreCopy
 kn delete migration x-2 x-3 --wait=false >/dev/null
 gw_controller
+
+# ---- Jobs
+job() { # NAME SECONDS [jq]: a Job that counts seconds, on node-a
+	jq -n --arg name "$1" --arg s "$2" --argjson spec "$(on_node node-a <<<'{"restartPolicy": "Never", "terminationGracePeriodSeconds": 5}')" '{apiVersion: "batch/v1", kind: "Job", metadata: {name: $name}, spec: {backoffLimit: 0, template: {metadata: {labels: {app: $name}}, spec: ($spec + {
+		containers: [{name: "c", image: "kube.test/busybox:1", command: ["sh", "-c", "i=0; while [ $i -lt \($s) ]; do i=$((i+1)); sleep 1; done; [ $i = \($s) ]"]}]})}}}' | jq "${3:-.}" | kn apply -f - >/dev/null
+}
+pods_run() { [ "$(kn get pods -l "app=$1" --field-selector=status.phase=Running -o name | wc -l)" = "$2" ]; }
+made() { kn get events --field-selector "involvedObject.kind=Job,involvedObject.name=$1,reason=SuccessfulCreate" -o name | wc -l; }
+job count 20
+check "a Job's pod starts" retry 40 pods_run count 1
+from=$(pod_of count)
+of job-1 Job/count node-b
+check "it moves" ends job-1 Succeeded
+is "to node-b" "$(node_of "$(pod_of count)")" node-b
+check "the old pod is gone" denied "not found" kn get pod "$from"
+is "the new one is the Job's" "$(kn get pod "$(pod_of count)" -o 'jsonpath={.metadata.ownerReferences[0].kind}')" Job
+check "the Job completes" kn wait --for=condition=complete job/count --timeout=60s
+is "with one success and no failure" "$(kn get job count -o json | jq -c '.status | [.succeeded, .failed]')" "[1,null]"
+is "it made one pod" "$(made count)" 1
+is "and is what it was" "$(kn get job count -o 'jsonpath={.spec.podReplacementPolicy}')" TerminatingOrFailed
+job both 16 '.spec.completions = 2 | .spec.parallelism = 2 | .spec.completionMode = "Indexed"'
+check "an Indexed Job's two pods start" retry 40 pods_run both 2
+mig job-2 "$(kn get pods -l app=both,batch.kubernetes.io/job-completion-index=1 -o 'jsonpath={.items[0].metadata.name}')" node-b
+retry 20 phase_is job-2 Committed
+gw_controller_stop KILL
+gw_controller
+check "one moves, the controller killed after the commit" ends job-2 Succeeded
+check "the Job completes" kn wait --for=condition=complete job/both --timeout=60s
+is "both indexes succeeded" "$(kn get job both -o json | jq -c '.status | [.completedIndexes, .succeeded, .failed]')" '["0,1",2,null]'
+is "it made two pods" "$(made both)" 2
+job brief 9 '.spec.template.spec.containers[0].command = ["sh", "-c", "sleep 9; exit 3"]'
+check "a Job that will fail starts" retry 40 pods_run brief 1
+of job-3 Job/brief node-b
+check "its pod moves" ends job-3 Succeeded
+check "and fails where it is now" kn wait --for=condition=failed job/brief --timeout=60s
+is "once" "$(kn get job brief -o json | jq -c '.status | [.succeeded, .failed]')" "[null,1]"

@@ -156,7 +156,6 @@ static void every_refusal_has_its_reason(void **state)
 	        {"NoSuchPod", {.exists = false}},
 	        {"StaticPod", {.exists = true, .mirror = true}},
 	        {"DaemonSet", {.exists = true, .owner_kind = "DaemonSet"}},
-	        {"Job", {.exists = true, .owner_kind = "Job"}},
 	        {"UnknownOwner", {.exists = true, .owner_kind = "Rollout"}},
 	        {"HostNetwork", {.exists = true, .host_network = true}},
 	        {"NotRunning", {.exists = true}},
@@ -207,6 +206,47 @@ static void those_over_the_limit_wait(void **state)
 	assert_int_equal(judge(&w).action, CTRL_NOTHING);
 	w.s.active_on_nodes = 1;
 	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
+}
+
+/* Every combination after the commit of a Job's pod. */
+static void each_of_a_job(void (*fn)(const struct sweep *w, enum ctrl_action a))
+{
+	for (unsigned bits = 0; bits < 1u << 14; bits++)
+		for (unsigned job = 0; job < 16; job++) {
+			struct sweep w;
+			set(&w, bits, "Committed", "Clone");
+			w.s.m = &w.m;
+			w.s.of_job = true;
+			w.s.target.ended = job & 1;
+			(void)snprintf(w.s.job_policy, sizeof(w.s.job_policy),
+			               job & 2 ? "Failed" : "TerminatingOrFailed");
+			if (job & 4)
+				(void)snprintf(w.m.job_policy, sizeof(w.m.job_policy),
+				               job & 8 ? "Failed" : "TerminatingOrFailed");
+			fn(&w, ctrl_plan(&w.s).action);
+		}
+}
+
+static void job_order(const struct sweep *w, enum ctrl_action a)
+{
+	bool stays = w->s.source.exists && !w->s.source.terminating, waits = !strcmp(w->s.job_policy, "Failed");
+	bool joined = w->s.target.owner_kind[0] || !w->s.target.exists || strcmp(w->s.target.migration, "u-1") != 0;
+	assert_true(a != CTRL_ADOPT && a != CTRL_DELETE_SOURCE);
+	if (a == CTRL_JOB_LEAVE)
+		assert_true(stays && waits && w->m.job_policy[0]);
+	if (a == CTRL_JOB_ADOPT)
+		assert_true(!stays && w->m.job_policy[0]);
+	if (a == CTRL_SOURCE_GONE && w->m.job_policy[0])
+		assert_true(!stays && joined);
+	if (a == CTRL_JOB_FREE)
+		assert_true(!w->s.source.exists && joined && w->m.source_gone);
+	if (a == CTRL_SUCCEED && w->m.job_policy[0])
+		assert_string_equal(w->m.job_policy, w->s.job_policy);
+}
+static void a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left(void **state)
+{
+	(void)state;
+	each_of_a_job(job_order);
 }
 
 static void a_workloads_pod_is_chosen_before_it_is_judged(void **state)
@@ -382,6 +422,7 @@ int main(void)
 	        cmocka_unit_test(every_refusal_has_its_reason),
 	        cmocka_unit_test(a_clone_of_plain_runc_may_move),
 	        cmocka_unit_test(those_over_the_limit_wait),
+	        cmocka_unit_test(a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left),
 	        cmocka_unit_test(a_workloads_pod_is_chosen_before_it_is_judged),
 	        cmocka_unit_test(a_selector_is_written_as_a_list_asks_for_it),
 	        cmocka_unit_test(events_follow_from_the_status_alone),
