@@ -34,6 +34,7 @@ static const char usage[] =
         "  --runc-root DIR    runc's state        [/run/runc]\n"
         "  --libexec DIR      libgodwit-criu.so and godwit-pages   [where they were installed]\n"
         "  --cni-dir DIR      godwit-cni's dataDir              [/var/lib/godwit/cni]\n"
+        "  --files-dir DIR    where arriving files wait         [/var/lib/godwit/files]\n"
         "  --kube             take part in a Kubernetes cluster: --name is the node's, --hosts is written\n"
         "  --tls DIR          with --kube: a certificate signed by the cluster, kept in DIR; no --ca, --cert, --key\n"
         "  --kubeconfig FILE  JSON, as kubectl config view --raw -o json writes it [as in a pod]\n"
@@ -87,6 +88,7 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 	        {"runc", o->cfg.runc, sizeof(o->cfg.runc)},
 	        {"criu", o->cfg.criu, sizeof(o->cfg.criu)},
 	        {"cni-dir", o->cfg.cni_dir, sizeof(o->cfg.cni_dir)},
+	        {"files-dir", o->cfg.files_dir, sizeof(o->cfg.files_dir)},
 	        {"runc-root", o->cfg.runc_root, sizeof(o->cfg.runc_root)},
 	        {"kubeconfig", o->kubeconfig, sizeof(o->kubeconfig)},
 	        {"metrics", o->metrics, sizeof(o->metrics)},
@@ -114,6 +116,7 @@ static int parse(int argc, char **argv, struct options *o)
 	                                      {"runc-root", 1, NULL, 0},
 	                                      {"libexec", 1, NULL, 0},
 	                                      {"cni-dir", 1, NULL, 0},
+	                                      {"files-dir", 1, NULL, 0},
 	                                      {"kube", 0, NULL, 'k'},
 	                                      {"kubeconfig", 1, NULL, 0},
 	                                      {"tls", 1, NULL, 0},
@@ -238,6 +241,7 @@ int main(int argc, char **argv)
 	                            .state_dir = "/run/godwit",
 	                            .runc_root = "/run/runc",
 	                            .cni_dir = "/var/lib/godwit/cni",
+	                            .files_dir = "/var/lib/godwit/files",
 	                            .data_conns = 2},
 	                    .libexec = GODWIT_LIBEXEC,
 	                    .level = GW_INFO,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "base/scope.h"
 #include "files/apply_priv.h"
@@ -30,6 +31,8 @@ void gw_apply_free(struct gw_apply *a)
 	gw_apply_forget(a);
 	for (size_t i = 0; i < gw_countof(a->trees); i++)
 		gw_end_fd(&a->trees[i].fd);
+	gw_changes_free(gw_names_take(&a->whiteouts));
+	gw_changes_free(gw_names_take(&a->opaque));
 	free(a);
 }
 
@@ -144,9 +147,9 @@ static int on_records(void *ctx, const uint8_t *records, size_t len, struct gw_e
 	}
 }
 
-static int copy_tree(struct gw_apply *a, uint32_t tree, const char *from, bool is_layer, struct gw_err *e)
+static int copy_tree(struct gw_apply *a, uint32_t tree, const char *from, struct gw_err *e)
 {
-	struct gw_scan_tree t = {.root = from, .is_layer = is_layer, .is_still = true};
+	struct gw_scan_tree t = {.root = from, .is_still = true};
 	struct copy c = {.to = a, .tree = tree};
 	struct gw_scan_stats st;
 	struct gw_scan *scan;
@@ -156,6 +159,26 @@ static int copy_tree(struct gw_apply *a, uint32_t tree, const char *from, bool i
 	rc = gw_scan_round(scan, &st, e);
 	gw_scan_free(scan);
 	return rc;
+}
+
+/* Now that it is where an overlay takes it as its layer. */
+static int hide_lower(struct gw_apply *a, uint32_t tree, struct gw_err *e)
+{
+	const char *name;
+	for (const struct gw_change *c = a->whiteouts.first; c; c = c->next) {
+		int dir = c->tree == tree ? gw_apply_parent(a, tree, c->path, &name) : -1;
+		/* Where something was made since, it hides what is below by itself. */
+		if (dir >= 0 && mknodat(dir, name, S_IFCHR | 0600, 0) < 0 && errno != EEXIST)
+			return gw_fail(e, GW_SYS, errno, "hide %s", c->path);
+	}
+	for (const struct gw_change *c = a->opaque.first; c; c = c->next) {
+		gw_auto(fd) int fd =
+		        c->tree == tree ? gw_beneath(a->trees[tree].fd, c->path, O_RDONLY | O_DIRECTORY) : -1;
+		if (fd >= 0 && fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0)
+			return gw_fail(e, GW_SYS, errno, "hide what is below %s", c->path);
+	}
+	gw_apply_forget(a);
+	return 0;
 }
 
 int gw_apply_place(struct gw_apply *a, uint32_t tree, const char *dir, struct gw_err *e)
@@ -174,6 +197,8 @@ int gw_apply_place(struct gw_apply *a, uint32_t tree, const char *dir, struct gw
 	if (rc == 0)
 		rc = set_owner(to, &st);
 	if (rc == -EXDEV)
-		return copy_tree(a, tree, from.dir, from.kind == GW_APPLY_LAYER, e);
-	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "put the files of %s into %s", from.dir, dir) : 0;
+		rc = copy_tree(a, tree, from.dir, e);
+	else if (rc < 0)
+		rc = gw_fail(e, GW_SYS, -rc, "put the files of %s into %s", from.dir, dir);
+	return rc == 0 && from.kind == GW_APPLY_LAYER ? hide_lower(a, tree, e) : rc;
 }

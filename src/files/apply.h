@@ -14,7 +14,7 @@ struct gw_apply;
 
 enum gw_apply_kind {
 	GW_APPLY_PLAIN, /* a directory, or an overlay as it is mounted: a whiteout removes */
-	GW_APPLY_LAYER, /* an upper layer that nobody looks at yet: a whiteout is made */
+	GW_APPLY_LAYER, /* an upper layer that waits for its place: whiteouts are made there */
 };
 
 struct gw_apply *gw_apply_new(void);

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "files/apply.h"
+#include "files/names.h"
 #include "files/record.h"
 
 /* apply_priv: shared by apply.c and apply_steps.c only. */
@@ -20,6 +21,8 @@ struct gw_apply {
 	uint32_t dir_tree, file_tree;
 	char dir[PATH_MAX], file[PATH_MAX];
 	struct gw_rec rec;
+	/* Of a layer that waits: an overlay, where it may wait, allows neither. */
+	struct gw_names whiteouts, opaque;
 };
 
 /* Forget the descriptors: names may lead elsewhere now. */

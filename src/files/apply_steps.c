@@ -69,19 +69,21 @@ static int make_regular(struct gw_apply *a, const struct gw_rec *r, int dir, con
 	return ftruncate(fd, (off_t)r->size) < 0 ? gw_fail(e, GW_SYS, errno, "set the size") : 0;
 }
 
-static int make_opaque(const struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+static int hide(struct gw_names *list, const struct gw_rec *r, struct gw_err *e)
 {
-	gw_auto(fd) int fd = gw_beneath(dir, name, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
-		return gw_fail(e, GW_SYS, errno, "open");
-	if (a->trees[r->tree].kind == GW_APPLY_PLAIN)
-		return empty_dir(gw_take_fd(&fd), e);
-	if (fsetxattr(fd, "trusted.overlay.opaque", "y", 1, 0) < 0)
-		return gw_fail(e, GW_SYS, errno, "make opaque");
-	return 0;
+	int rc = gw_names_add(list, r->tree, r->path);
+	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "remember what is hidden") : 0;
 }
 
-static int make_dir(const struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+static int make_opaque(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+{
+	if (a->trees[r->tree].kind == GW_APPLY_LAYER)
+		return hide(&a->opaque, r, e);
+	int fd = gw_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+	return fd < 0 ? gw_fail(e, GW_SYS, errno, "open") : empty_dir(fd, e);
+}
+
+static int make_dir(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
 {
 	if (mkdirat(dir, name, 0700) < 0 && errno != EEXIST)
 		return gw_fail(e, GW_SYS, errno, "make the directory");
@@ -115,8 +117,10 @@ static int make(struct gw_apply *a, const struct gw_rec *r, int dir, const char 
 		dir = gw_apply_parent(a, r->tree, r->path, &again);
 		rc = dir < 0 ? gw_fail(e, GW_SYS, errno, "open its directory") : remove_name(dir, name, e);
 	}
-	if (rc < 0 || (is_whiteout(r) && a->trees[r->tree].kind == GW_APPLY_PLAIN))
+	if (rc < 0)
 		return rc;
+	if (is_whiteout(r))
+		return a->trees[r->tree].kind == GW_APPLY_LAYER ? hide(&a->whiteouts, r, e) : 0;
 	if (S_ISREG(r->mode))
 		return make_regular(a, r, dir, name, e);
 	return S_ISDIR(r->mode) ? make_dir(a, r, dir, name, e) : make_other(r, dir, name, e);
@@ -197,9 +201,11 @@ static bool in_body(const struct gw_rec *r, const char *name)
 
 static int set_xattrs(const struct gw_rec *r, const char *link, struct gw_err *e)
 {
-	static _Thread_local char names[XATTR_NAMES_MAX];
-	ssize_t n = llistxattr(link, names, sizeof(names));
-	for (const char *p = names; n > 0 && p < names + n; p += strlen(p) + 1)
+	ssize_t n = llistxattr(link, NULL, 0);
+	gw_auto(mem) char *names = n > 0 ? malloc(XATTR_NAMES_MAX) : NULL;
+	if (names)
+		n = llistxattr(link, names, XATTR_NAMES_MAX);
+	for (const char *p = names; names && n > 0 && p < names + n; p += strlen(p) + 1)
 		if (strncmp(p, "trusted.overlay.", 16) != 0 && strncmp(p, "security.selinux", 16) != 0 &&
 		    !in_body(r, p) && lremovexattr(link, p) < 0 && errno != ENODATA)
 			return gw_fail(e, GW_SYS, errno, "remove attribute %s", p);

@@ -431,7 +431,10 @@ int gw_scan_new(const struct gw_scan_tree *trees, size_t n, gw_scan_fn *sink, vo
 	s->ctx = ctx;
 	s->cache_fd = -1;
 	s->known = gw_known_new();
-	int rc = gw_watch_new(&s->watch, e);
+	int rc = 0;
+	if (gw_watch_new(&s->watch, e) < 0)
+		gw_warn("files are not watched: every round looks at all of them", kv_str("reason", e->text),
+		        kv_str("way_out", "raise fs.inotify.max_user_instances"));
 	for (; rc == 0 && s->ntrees < n; s->ntrees++) {
 		const struct gw_scan_tree *from = &trees[s->ntrees];
 		struct gw_tree *t = &s->trees[s->ntrees];

@@ -11,7 +11,7 @@
 #include "files/scan_priv.h"
 #include "files/sum.h"
 
-enum { XATTR_NAMES_MAX = 64 << 10, XATTRS_MAX = 512 << 10 };
+enum { XATTR_NAMES_MAX = 64 << 10, XATTR_VALUE_MAX = 64 << 10, XATTRS_MAX = 512 << 10 };
 
 /* The part of a piece that is not zeros at its ends, in blocks. false: all zero. */
 static bool trim(const uint8_t *p, size_t n, size_t *out_from, size_t *out_to)
@@ -124,8 +124,9 @@ static bool is_private(const char *name)
 
 static int add_xattr(const char *link, const char *name, uint8_t *body, size_t *inout_len, struct gw_err *e)
 {
-	static _Thread_local uint8_t value[64 << 10];
-	ssize_t n = lgetxattr(link, name, value, sizeof(value));
+	/* Not thread-local: that would be part of every thread's stack. */
+	gw_auto(mem) uint8_t *value = malloc(XATTR_VALUE_MAX);
+	ssize_t n = value ? lgetxattr(link, name, value, XATTR_VALUE_MAX) : -1;
 	if (n < 0)
 		return errno == ENODATA || errno == ENOENT ? 0 : gw_fail(e, GW_SYS, errno, "read attribute %s", name);
 	if (*inout_len + 6 + strlen(name) + (size_t)n > XATTRS_MAX)
@@ -137,14 +138,16 @@ static int add_xattr(const char *link, const char *name, uint8_t *body, size_t *
 static int read_xattrs(const struct gw_at *at, uint8_t **out, size_t *out_len, struct gw_err *e)
 {
 	char link[PATH_MAX];
-	static _Thread_local char names[XATTR_NAMES_MAX];
 	gw_path(link, sizeof(link), "/proc/self/fd/%d/%s", at->dir_fd, at->name);
-	ssize_t n = llistxattr(link, names, sizeof(names));
+	ssize_t n = llistxattr(link, NULL, 0);
+	gw_auto(mem) char *names = n > 0 ? malloc(XATTR_NAMES_MAX) : NULL;
+	if (names)
+		n = llistxattr(link, names, XATTR_NAMES_MAX);
 	if (n < 0 && (errno == ENOENT || errno == EOPNOTSUPP))
 		return 0;
 	if (n < 0)
 		return gw_fail(e, GW_SYS, errno, "list attributes of %s", at->path);
-	for (const char *p = names; p < names + n; p += strlen(p) + 1) {
+	for (const char *p = names; names && p < names + n; p += strlen(p) + 1) {
 		if (is_private(p))
 			continue;
 		if (!*out)

@@ -140,12 +140,22 @@ const struct gw_reason_row gw_reason_table[] = {
         ROW("CgroupNamespace",
             "The container has a cgroup namespace: it would come back in the host's and see all of the host's cgroups.",
             "Take the cgroup namespace out of config.json (containerd: cgroupns private is the default on cgroup v2)."),
-        ROW("WritableLayer", "The root file system is writable: what was written to it exists on the source only.",
-            "Set root.readonly true (Kubernetes: readOnlyRootFilesystem) and put a tmpfs where the program writes; or, "
-            "if both hosts share it, list / in the annotation live.godwit.dev/shared-paths."),
-        ROW("LocalVolume", "A bind mount is of a writable file or directory that is on this host only.",
+        ROW("WritableLayer",
+            "The root file system is writable, and what was written to it cannot be told: only a pod's is copied, and "
+            "only where it is an overlay without renamed directories of the image.",
+            "Set root.readonly true (Kubernetes: readOnlyRootFilesystem) and put a tmpfs or an emptyDir where the "
+            "program "
+            "writes; or, if both hosts share it, list / in the annotation live.godwit.dev/shared-paths."),
+        ROW("LocalVolume",
+            "A bind mount is of a writable file or directory that is on this host only (hostPath, local volume, "
+            "emptyDir "
+            "of huge pages). The other emptyDirs of a pod are copied.",
             "Put it on a file system that both hosts mount (NFS, CephFS), and list it in the annotation "
             "live.godwit.dev/shared-paths if godwit cannot see that."),
+        ROW("VolumeMissing", "The target pod's container lacks a volume of the source's. Found while moving.",
+            "Make both from the same template."),
+        ROW("NoDiskRoom", "The destination's disk is full: files were to be copied there. Found while moving.",
+            "Free some of it, or choose another destination."),
         ROW("MountInside",
             "A file system is mounted in the container that is not in its config and that CRIU cannot mount again.",
             "Unmount it, or mount it through the config."),

@@ -21,9 +21,10 @@ struct gw_config {
 	char socket[PATH_MAX];
 	char state_dir[PATH_MAX];
 	char runc[PATH_MAX], criu[PATH_MAX], runc_root[PATH_MAX];
-	char preload[PATH_MAX]; /* libgodwit-criu.so */
-	char pages[PATH_MAX];   /* godwit-pages */
-	char cni_dir[PATH_MAX]; /* godwit-cni's dataDir */
+	char preload[PATH_MAX];   /* libgodwit-criu.so */
+	char pages[PATH_MAX];     /* godwit-pages */
+	char cni_dir[PATH_MAX];   /* godwit-cni's dataDir */
+	char files_dir[PATH_MAX]; /* where files wait for their place; on a disk */
 	unsigned data_conns;
 };
 

@@ -63,6 +63,7 @@ static void session_free(struct gw_dest *s)
 	gw_restore_close(s->restore);
 	gw_pages_free(s->pages, false);
 	gw_store_free(s->store);
+	gw_dest_files_done(s);
 	gw_journal_done(&s->journal);
 	free(s->descriptors);
 	free(s->shmem);
@@ -348,6 +349,8 @@ static int converse(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 			return rc;
 		if (f.type == GW_F_FILE) {
 			rc = gw_dest_image(s, &f, e);
+		} else if (f.type == GW_F_TREE) {
+			rc = gw_dest_files_frame(s, &f, e);
 		} else {
 			rc = gw_msg_parse(&f, &doc, &type, e);
 			if (rc == 0)

@@ -135,6 +135,8 @@ int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 	}
 	if (rc == 0 && !s->claim_name[0])
 		rc = write_bundle(s, config, bundle, e);
+	if (rc == 0)
+		rc = gw_dest_files_prepare(s, yyjson_obj_get(msg, "trees"), e);
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
 	(void)snprintf(f->container, sizeof(f->container), "%s", id);
 	gw_progress_done(s->progress);
@@ -247,6 +249,8 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 	if (!s->store || s->restore)
 		return gw_fail(e, GW_PEER, EPROTO, "arm before prepare, or for the second time");
 	int rc = s->claim_name[0] ? take_claim(s, e) : 0;
+	if (rc == 0)
+		rc = gw_dest_files_place(s, e);
 	if (rc == 0)
 		rc = make_places(s, &p, e);
 	if (rc == 0 && !s->claim_name[0])

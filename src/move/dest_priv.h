@@ -1,5 +1,7 @@
 #pragma once
 #include "ckpt/restore.h"
+#include "files/apply.h"
+#include "files/record.h"
 #include "mem/pages.h"
 #include "mem/store.h"
 #include "move/claim.h"
@@ -45,6 +47,9 @@ struct gw_dest {
 	struct gw_pages *pages;
 	struct gw_dest_object *shmem; /* what CRIU's images do not hold */
 	size_t nshmem;
+	struct gw_apply *files; /* NULL: none come */
+	yyjson_mut_doc *trees_doc;
+	yyjson_mut_val *trees; /* as the source named them */
 	uint64_t resume_us;
 };
 
@@ -52,6 +57,12 @@ struct gw_dest {
 int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* the source's list */
 int gw_dest_object(void *dest, uint64_t id, int *out_fd);                /* a gw_home_object_fn */
 int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* after the restore: all of it? */
+
+/* dest_files.c */
+int gw_dest_files_prepare(struct gw_dest *s, yyjson_val *trees, struct gw_err *e);
+int gw_dest_files_frame(struct gw_dest *s, const struct gw_frame *f, struct gw_err *e);
+int gw_dest_files_place(struct gw_dest *s, struct gw_err *e); /* the claim is taken */
+void gw_dest_files_done(struct gw_dest *s);
 
 /* What its network is named after: the sandbox's id of a claimed one. */
 static inline const char *gw_dest_net_id(const struct gw_dest *s)

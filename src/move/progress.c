@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 
-const char *const gw_step_names[GW_STEPS] = {"stop",    "last_pages", "dump",  "images",
+const char *const gw_step_names[GW_STEPS] = {"stop",    "last_pages", "dump",  "files", "images",
                                              "restore", "commit",     "route", "resume"};
 
 struct gw_progress {
@@ -145,6 +145,8 @@ void gw_run_to_json(const struct gw_facts_of_run *r, yyjson_mut_doc *doc, yyjson
 	yyjson_mut_obj_add_uint(doc, o, "zero_pages", r->zero_pages);
 	yyjson_mut_obj_add_uint(doc, o, "bytes", r->bytes);
 	yyjson_mut_obj_add_uint(doc, o, "wire_bytes", r->wire_bytes);
+	yyjson_mut_obj_add_uint(doc, o, "files", r->files);
+	yyjson_mut_obj_add_uint(doc, o, "file_bytes", r->file_bytes);
 	yyjson_mut_obj_add_uint(doc, o, "image_bytes", r->image_bytes);
 	yyjson_mut_obj_add_uint(doc, o, "dirty_rate_bps", r->dirty_rate_bps);
 	yyjson_mut_obj_add_uint(doc, o, "send_rate_bps", r->send_rate_bps);

@@ -14,6 +14,7 @@ enum gw_step {
 	GW_STEP_STOP,       /* the freezer */
 	GW_STEP_LAST_PAGES, /* scan, send, stored there; beside the dump */
 	GW_STEP_DUMP,       /* CRIU */
+	GW_STEP_FILES,      /* changed ones, beside the dump */
 	GW_STEP_IMAGES,     /* CRIU's images on their way */
 	GW_STEP_RESTORE,    /* there, until every task is rebuilt */
 	GW_STEP_COMMIT,     /* commit to committed; the copy runs */
@@ -30,7 +31,8 @@ struct gw_facts_of_run {
 	uint32_t rounds, processes, threads;
 	uint64_t total_pages, sent_pages, zero_pages;
 	uint64_t bytes, wire_bytes;
-	uint64_t image_bytes; /* of CRIU's images, memory that it keeps included: they travel in the freeze */
+	uint64_t files, file_bytes; /* names of the container's trees; sent of them */
+	uint64_t image_bytes;       /* of CRIU's images, memory that it keeps included: they travel in the freeze */
 	uint64_t dirty_rate_bps, send_rate_bps;
 	uint64_t predicted_us, freeze_us, precopy_us;
 	uint64_t frozen_at_us, resumed_at_us; /* CLOCK_MONOTONIC of the source */

@@ -74,6 +74,8 @@ static void source_free(struct gw_source *s)
 {
 	struct gw_err ignored;
 	gw_tracker_free(s->tracker);
+	gw_scan_free(s->scan);
+	gw_trees_done(&s->trees);
 	drop_conns(s);
 	gw_dump_close(s->dump);
 	gw_hold_free(s->hold);

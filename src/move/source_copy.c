@@ -60,6 +60,13 @@ static int ask_to_prepare(struct gw_source *s, struct gw_err *e)
 	yyjson_mut_obj_add_uint(m.doc, m.root, "memory_bytes", memory_of(c));
 	if (s->o.claim[0])
 		yyjson_mut_obj_add_str(m.doc, m.root, "claim", s->o.claim);
+	yyjson_mut_val *trees = yyjson_mut_arr(m.doc);
+	for (size_t i = 0; i < s->trees.n; i++) {
+		yyjson_mut_val *t = yyjson_mut_arr_add_obj(m.doc, trees);
+		yyjson_mut_obj_add_str(m.doc, t, "name", s->trees.v[i].name);
+		yyjson_mut_obj_add_bool(m.doc, t, "layer", s->trees.v[i].view[0]);
+	}
+	yyjson_mut_obj_add_val(m.doc, m.root, "trees", trees);
 	yyjson_mut_val *pod = yyjson_mut_obj(m.doc);
 	gw_pod_to_json(&s->pod, m.doc, pod);
 	yyjson_mut_obj_add_val(m.doc, m.root, "pod", pod);
@@ -186,6 +193,8 @@ int gw_source_prepare(struct gw_source *s, struct gw_err *e)
 		return rc;
 	gw_progress_phase(s->progress, "Preparing");
 	rc = pod_to_journal(s, e);
+	if (rc == 0)
+		rc = gw_source_files_list(s, e);
 	if (rc == 0)
 		rc = ask_to_prepare(s, e);
 	if (rc == 0)
@@ -379,6 +388,8 @@ static int wait_claim(struct gw_source *s, struct gw_err *e)
 		rc = still_wanted(s, e);
 		if (rc == 0)
 			rc = gw_source_round(s, false, &dirty, e);
+		if (rc == 0)
+			rc = gw_source_files(s, false, e);
 		if (rc < 0)
 			return s->cancelled ? still_wanted(s, e) : rc;
 	}
@@ -409,6 +420,9 @@ int gw_source_precopy(struct gw_source *s, struct gw_err *e)
 			f->precopy_bytes_per_s = s->converge.send_rate;
 			gw_progress_done(s->progress);
 		}
+		rc = gw_source_files(s, false, e);
+		if (rc < 0)
+			return s->cancelled ? still_wanted(s, e) : rc;
 		if (step == GW_FREEZE)
 			return s->o.claim[0] ? wait_claim(s, e) : 0;
 		if (step == GW_NOT_CONVERGING)

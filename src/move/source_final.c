@@ -118,7 +118,9 @@ static int arm(struct gw_source *s, struct gw_err *e)
 	/* What was written while all that went on. */
 	for (int i = 0; rc == 0 && i < ROUNDS_ARMED; i++) {
 		uint64_t dirty;
-		rc = gw_source_round(s, false, &dirty, e);
+		rc = gw_source_files(s, false, e);
+		if (rc == 0)
+			rc = gw_source_round(s, false, &dirty, e);
 	}
 	if (rc == 0)
 		rc = gw_msg_send_type(s->ctl, "round", e);
@@ -133,11 +135,18 @@ static int write_whole(int dirfd, const char *name, const void *data, size_t len
 	return fd < 0 ? -errno : gw_write_full(fd, data, len);
 }
 
+struct maps_job {
+	struct gw_source *s;
+	int dirfd;
+};
+
 static int on_smaps(void *ctx, pid_t pid, const char *text, size_t len, const struct gw_lazy_range *lazy, size_t n,
                     struct gw_err *e)
 {
-	const int *dirfd = ctx;
+	struct maps_job *j = ctx;
+	const int *dirfd = &j->dirfd;
 	char name[32];
+	gw_source_files_mapped(j->s, text, len);
 	gw_path(name, sizeof(name), "%d.smaps", pid);
 	int rc = write_whole(*dirfd, name, text, len);
 	gw_path(name, sizeof(name), "%d.lazy", pid);
@@ -153,7 +162,8 @@ static int write_smaps(struct gw_source *s, struct gw_err *e)
 	gw_auto(fd) int dirfd = open(shim, O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return gw_fail(e, GW_SYS, errno, "open %s", shim);
-	int rc = gw_tracker_smaps(s->tracker, on_smaps, &dirfd, e);
+	struct maps_job j = {.s = s, .dirfd = dirfd};
+	int rc = gw_tracker_smaps(s->tracker, on_smaps, &j, e);
 	return rc < 0 ? rc : gw_source_shmem(s, dirfd, e);
 }
 
@@ -172,22 +182,41 @@ static void *dump_main(void *arg)
 	return NULL;
 }
 
+struct files_job {
+	struct gw_source *s;
+	int rc;
+	struct gw_err e;
+};
+
+static void *files_main(void *arg)
+{
+	struct files_job *j = arg;
+	j->rc = gw_source_files(j->s, true, &j->e);
+	return NULL;
+}
+
 /* CRIU dumps in one thread while the last pages go in another (this one: the
  * tracker belongs to it). */
 static int dump_and_last_pages(struct gw_source *s, struct gw_err *e)
 {
 	struct dump_job job = {.s = s};
-	pthread_t t;
+	struct files_job files = {.s = s};
+	pthread_t t, ft;
 	int rc = pthread_create(&t, NULL, dump_main, &job);
 	if (rc != 0)
 		return gw_fail(e, GW_SYS, rc, "start the dump's thread");
+	bool beside = s->trees.n && pthread_create(&ft, NULL, files_main, &files) == 0;
 	uint64_t dirty, t0 = gw_now_us();
 	rc = gw_source_round(s, true, &dirty, e);
 	step_time(s, GW_STEP_LAST_PAGES, t0);
+	if (beside)
+		pthread_join(ft, NULL);
+	else
+		files_main(&files);
 	pthread_join(t, NULL);
-	if (rc == 0 && job.rc < 0) {
-		*e = job.e;
-		rc = job.rc;
+	if (rc == 0 && (job.rc < 0 || files.rc < 0)) {
+		*e = job.rc < 0 ? job.e : files.e;
+		rc = job.rc < 0 ? job.rc : files.rc;
 	}
 	return rc;
 }

@@ -2,6 +2,7 @@
 #include "ckpt/container.h"
 #include "ckpt/dump.h"
 #include "ckpt/throttle.h"
+#include "files/scan.h"
 #include "mem/track.h"
 #include "move/converge.h"
 #include "move/daemon.h"
@@ -9,6 +10,7 @@
 #include "move/handover.h"
 #include "move/journal.h"
 #include "move/send.h"
+#include "move/trees.h"
 #include "net/hold.h"
 #include "net/mover.h"
 
@@ -40,6 +42,8 @@ struct gw_source {
 	struct gw_container *container;
 	struct gw_pod pod;
 	struct gw_tracker *tracker;
+	struct gw_trees trees; /* of files */
+	struct gw_scan *scan;
 	struct gw_throttle throttle;
 	bool can_throttle;
 	struct gw_converge converge;
@@ -62,8 +66,12 @@ int gw_source_prepare(struct gw_source *s, struct gw_err *e); /* source_copy.c: 
 int gw_source_precopy(struct gw_source *s, struct gw_err *e); /* until converge says freeze */
 int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_bytes, struct gw_err *e);
 int gw_source_shmem(struct gw_source *s, int dirfd, struct gw_err *e); /* source_shmem.c: frozen, before the dump */
-int gw_source_handover(struct gw_source *s, struct gw_err *e);         /* source_final.c: freeze to moved */
-void gw_source_undo(struct gw_source *s);                              /* before the commit: as if nothing had been */
-void gw_source_moved(struct gw_source *s);                             /* after it: route, packets, the dead copy */
+/* source_files.c */
+int gw_source_files_list(struct gw_source *s, struct gw_err *e);
+int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e);      /* a round */
+void gw_source_files_mapped(struct gw_source *s, const char *maps, size_t len); /* text as of /proc/PID/maps or smaps */
+int gw_source_handover(struct gw_source *s, struct gw_err *e);                  /* source_final.c: freeze to moved */
+void gw_source_undo(struct gw_source *s);  /* before the commit: as if nothing had been */
+void gw_source_moved(struct gw_source *s); /* after it: route, packets, the dead copy */
 int gw_source_journal(struct gw_source *s, struct gw_err *e);
 bool gw_source_step(struct gw_source *s, enum gw_source_event ev);

@@ -9,7 +9,12 @@
  * page tables (Documentation/arch/x86/x86_64/5level-paging.rst). */
 static const uint64_t addr_end = UINT64_C(1) << 57;
 
-enum { DROP_HDR_BYTES = 8, FILE_HDR_BYTES = 16, MODE_MASK = 07777 };
+enum {
+	DROP_HDR_BYTES = 8,
+	FILE_HDR_BYTES = 16,
+	TREE_MIN_BYTES = 73 /* one record, a path of one byte */,
+	MODE_MASK = 07777
+};
 
 static void put16(uint8_t *p, uint16_t v)
 {
@@ -79,6 +84,7 @@ static struct limits limits_of(uint8_t type)
 	case GW_F_BARRIER:
 	case GW_F_BARRIER_ACK: return (struct limits){GW_BARRIER_BYTES, GW_BARRIER_BYTES};
 	case GW_F_FILE: return (struct limits){FILE_HDR_BYTES + 1, GW_FRAME_DATA_MAX};
+	case GW_F_TREE: return (struct limits){TREE_MIN_BYTES, GW_FRAME_DATA_MAX};
 	default: return (struct limits){0, 0};
 	}
 }

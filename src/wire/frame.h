@@ -33,6 +33,7 @@ enum gw_frame_type {
 	GW_F_BARRIER = 5,     /* binary: u64 number; everything before it must be stored before the answer */
 	GW_F_BARRIER_ACK = 6, /* binary: u64 number */
 	GW_F_FILE = 7,        /* binary: a piece of an image file */
+	GW_F_TREE = 8,        /* binary: records of files/record.h */
 };
 
 struct gw_frame_hdr {

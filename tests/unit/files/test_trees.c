@@ -273,6 +273,39 @@ static void layer(void **state)
 	assert_int_equal(system(path), 0);
 }
 
+/* A layer that waits, then lies where an overlay takes it; what hides others comes last. */
+static void layer_placed(void **state)
+{
+	struct gw_err e = {.class = GW_OK};
+	struct gw_scan_stats st;
+	struct stat m;
+	char path[120], v[4];
+	(void)state;
+	gw_scan_free(scan);
+	scan = NULL;
+	assert_int_equal(gw_apply_root(apply, 0, to, GW_APPLY_LAYER, &e), 0);
+	struct gw_scan_tree t = {.root = from, .is_layer = true};
+	assert_int_equal(gw_scan_new(&t, 1, on_records, NULL, &scan, &e), 0);
+	DO("mkdir o; echo 1 >o/in");
+	(void)snprintf(path, sizeof(path), "%s/gone", from);
+	if (mknod(path, S_IFCHR, 0) < 0)
+		skip();
+	(void)snprintf(path, sizeof(path), "%s/o", from);
+	if (setxattr(path, "trusted.overlay.opaque", "y", 1, 0) < 0)
+		skip();
+	if (gw_scan_round(scan, &st, &e) < 0)
+		fail_msg("%s", e.text);
+	(void)snprintf(path, sizeof(path), "%s/upper", top);
+	assert_int_equal(mkdir(path, 0700), 0);
+	if (gw_apply_place(apply, 0, path, &e) < 0)
+		fail_msg("%s", e.text);
+	(void)snprintf(path, sizeof(path), "%s/upper/gone", top);
+	assert_int_equal(lstat(path, &m), 0);
+	assert_true(S_ISCHR(m.st_mode) && m.st_rdev == 0);
+	(void)snprintf(path, sizeof(path), "%s/upper/o", top);
+	assert_int_equal(getxattr(path, "trusted.overlay.opaque", v, sizeof(v)), 1);
+}
+
 static void a_link_in_the_way_is_not_followed(void **state)
 {
 	struct gw_err e = {.class = GW_OK};
@@ -300,6 +333,7 @@ int main(void)
 	        T(at_random),
 	        T(placed),
 	        T(layer),
+	        T(layer_placed),
 	        T(a_link_in_the_way_is_not_followed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
