@@ -103,30 +103,15 @@ static char *place_of(struct options *o, const char *name, size_t *size)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {{"name", 1, NULL, 0},
-	                                      {"listen", 1, NULL, 0},
-	                                      {"hosts", 1, NULL, 0},
-	                                      {"ca", 1, NULL, 0},
-	                                      {"cert", 1, NULL, 0},
-	                                      {"key", 1, NULL, 0},
-	                                      {"socket", 1, NULL, 0},
-	                                      {"state", 1, NULL, 0},
-	                                      {"runc", 1, NULL, 0},
-	                                      {"criu", 1, NULL, 0},
-	                                      {"runc-root", 1, NULL, 0},
-	                                      {"libexec", 1, NULL, 0},
-	                                      {"cni-dir", 1, NULL, 0},
-	                                      {"files-dir", 1, NULL, 0},
-	                                      {"kube", 0, NULL, 'k'},
-	                                      {"kubeconfig", 1, NULL, 0},
-	                                      {"tls", 1, NULL, 0},
-	                                      {"metrics", 1, NULL, 0},
-	                                      {"data-conns", 1, NULL, 'n'},
-	                                      {"log-level", 1, NULL, 'l'},
-	                                      {"log-format", 1, NULL, 'f'},
-	                                      {"help", 0, NULL, 'h'},
-	                                      {"version", 0, NULL, 'v'},
-	                                      {0}};
+	static const struct option longs[] = {
+	        {"name", 1, NULL, 0},         {"listen", 1, NULL, 0},      {"hosts", 1, NULL, 0},
+	        {"ca", 1, NULL, 0},           {"cert", 1, NULL, 0},        {"key", 1, NULL, 0},
+	        {"socket", 1, NULL, 0},       {"state", 1, NULL, 0},       {"runc", 1, NULL, 0},
+	        {"criu", 1, NULL, 0},         {"runc-root", 1, NULL, 0},   {"libexec", 1, NULL, 0},
+	        {"cni-dir", 1, NULL, 0},      {"files-dir", 1, NULL, 0},   {"kube", 0, NULL, 'k'},
+	        {"kubeconfig", 1, NULL, 0},   {"tls", 1, NULL, 0},         {"metrics", 1, NULL, 0},
+	        {"data-conns", 1, NULL, 'n'}, {"log-level", 1, NULL, 'l'}, {"log-format", 1, NULL, 'f'},
+	        {"help", 0, NULL, 'h'},       {"version", 0, NULL, 'v'},   {0}};
 	int index, c;
 	while ((c = getopt_long(argc, argv, "h", longs, &index)) != -1) {
 		size_t size = 0;

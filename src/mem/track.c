@@ -79,7 +79,7 @@ static void proc_forget(struct gw_tracker *t, struct gw_proc *p)
 	if (p->pagemap >= 0)
 		(void)close(p->pagemap);
 	p->pagemap = -1;
-	p->tracked = false;
+	p->tracked = p->stale = false;
 	p->fresh = true;
 	gw_flags_done(&p->flags);
 	gw_pageset_done(&p->young);
@@ -294,7 +294,7 @@ static int look_at(struct gw_tracker *t, struct gw_proc *p, bool frozen, struct 
 	}
 	if (!p->vpid)
 		p->vpid = p->task.nspid[t->level < p->task.nlevels ? t->level : p->task.nlevels - 1];
-	if (p->tracked && !gw_proc_memory_alive(p))
+	if (p->tracked && (p->stale || !gw_proc_memory_alive(p)))
 		proc_forget(t, p); /* exec: another memory behind the same pid */
 	p->held = true;
 	return 0;
@@ -435,6 +435,9 @@ static int run_one(struct gw_tracker *t, struct gw_proc *p, struct gw_err *e)
 			rc = p->maps.n ? run_mapped(t, p, &why) : 0;
 	}
 	if (rc == -ESRCH && !t->sink_rc)
+		return 0;
+	/* exec has replaced what we called in, or it gets no CPU: the next round tries again. */
+	if ((rc == -EFAULT || rc == -ETIMEDOUT) && !p->tracked && why.class == GW_RETRY && p->stales++ < GW_STALES_MAX)
 		return 0;
 	if (rc < 0 && e)
 		*e = why;

@@ -22,10 +22,12 @@ struct gw_proc {
 	bool known;   /* the sink has heard of its space */
 	bool tracked; /* set up: writes to its memory are seen */
 	bool ended;   /* only here until what was reported of it is dropped */
-	bool fresh;   /* report all that is there, whatever the backend says */
-	bool seen;    /* in the list of this round */
-	bool held;    /* this round has its maps */
-	bool gap;     /* the final round dropped what was not ours any more */
+	bool stale;   /* tracked on the memory it had before it called exec: to be set up again */
+	unsigned stales; /* how often that was so */
+	bool fresh; /* report all that is there, whatever the backend says */
+	bool seen;  /* in the list of this round */
+	bool held;  /* this round has its maps */
+	bool gap;   /* the final round dropped what was not ours any more */
 	bool direct_io;
 	struct gw_task task;
 	struct gw_maps maps;
@@ -100,6 +102,7 @@ int gw_emit_flush(struct gw_tracker *t, struct gw_err *e);
 int gw_emit_drops(struct gw_tracker *t, uint32_t space, struct gw_pageset *reported, uint64_t from, uint64_t to,
                   struct gw_err *e);
 
+enum { GW_STALES_MAX = 3 };
 /* Is the memory that p->pagemap was opened on still the process's? */
 bool gw_proc_memory_alive(const struct gw_proc *p);
 int gw_proc_open(pid_t pid, const char *name, int flags); /* /proc/PID/name; -ESRCH */

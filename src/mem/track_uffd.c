@@ -95,7 +95,7 @@ static int take_body(struct gw_inject *in, void *ctx, struct gw_err *e)
 	k->in = in;
 	int rc = gw_inject_call(in, SYS_userfaultfd, args, &remote);
 	if (rc < 0)
-		return gw_fail(e, GW_RETRY, -rc, "make a userfaultfd in process %d", k->p->pid);
+		return gw_fail(e, GW_RETRY, -rc, "make a userfaultfd in process %d: %s", k->p->pid, strerror(-rc));
 	if (remote == -EMFILE || remote == -ENFILE)
 		return gw_fail(e, GW_INPUT, EMFILE,
 		               "process %d has no descriptor left for the moment that tracking needs one: raise its "
@@ -201,6 +201,11 @@ static int take_on(struct gw_tracker *t, struct gw_proc *p, uint64_t at, uint64_
 	bool none = rc == -EINVAL || rc == -EPERM;
 	if (rc < 0 && !none && !gw_proc_memory_alive(p))
 		return -ESRCH;
+	/* The userfaultfd was made a moment before the page map was opened, and exec came between. */
+	if (rc == -ENOMEM && p->stales++ < GW_STALES_MAX) {
+		p->stale = true;
+		return -ESRCH;
+	}
 	if (rc < 0 && !none)
 		return gw_fail(e, GW_SYS, -rc, "register memory of process %d", p->pid);
 	/* Also when nothing was: the scan that failed may have protected some. */

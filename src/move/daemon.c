@@ -183,6 +183,9 @@ static int start(struct gw_daemon *d, int *out_local, int *out_peers, struct gw_
 		rc = listen_tcp(d->cfg.listen, out_peers, e);
 	if (rc < 0)
 		return rc;
+	/* What waited for a place waits for nobody any more. */
+	if (d->cfg.files_dir[0] && gw_remove_tree(d->cfg.files_dir, e) < 0)
+		gw_warn("files of another life are still there", kv_str("reason", e->text));
 	gw_resolve_recover(d);
 	return gw_unix_listen(d->cfg.socket, out_local, e);
 }

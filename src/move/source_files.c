@@ -9,9 +9,10 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "ckpt/freezer.h"
+#include "move/msg.h"
 #include "move/source_priv.h"
 
-enum { MAPS_MAX = 64 << 20, PIDS_MAX = 1 << 20 };
+enum { LAST_WORDS_MS = 2000, MAPS_MAX = 64 << 20, PIDS_MAX = 1 << 20 };
 
 static int on_records(void *ctx, const uint8_t *records, size_t len, struct gw_err *e)
 {
@@ -19,7 +20,15 @@ static int on_records(void *ctx, const uint8_t *records, size_t len, struct gw_e
 	if (!s->frozen_us)
 		gw_rate_take(s->rate, len);
 	struct iovec v = {.iov_base = (uint8_t *)(uintptr_t)records, .iov_len = len};
-	return gw_conn_send(s->ctl, GW_F_TREE, &v, 1, e);
+	int rc = gw_conn_send(s->ctl, GW_F_TREE, &v, 1, e);
+	struct gw_err why;
+	/* Nobody answers files, but the other host says why it takes no more. */
+	if (rc < 0 && !s->frozen_us && !s->cancelled && gw_msg_expect(s->ctl, "files", LAST_WORDS_MS, NULL, &why) < 0 &&
+	    why.code[0]) {
+		*e = why;
+		return why.err ? -why.err : -EIO;
+	}
+	return rc;
 }
 
 int gw_source_files_list(struct gw_source *s, struct gw_err *e)
