@@ -16,18 +16,18 @@
 struct gw_proc {
 	pid_t pid, vpid;
 	uint32_t space;
-	int pidfd;    /* who it is: a pid may come back as somebody else */
-	int pagemap;  /* of the memory it had when it was set up: reads nothing once exec replaced that */
-	int uffd;     /* uffd backend */
-	bool known;   /* the sink has heard of its space */
-	bool tracked; /* set up: writes to its memory are seen */
-	bool ended;   /* only here until what was reported of it is dropped */
-	bool stale;   /* tracked on the memory it had before it called exec: to be set up again */
+	int pidfd;       /* who it is: a pid may come back as somebody else */
+	int pagemap;     /* of the memory it had when it was set up: reads nothing once exec replaced that */
+	int uffd;        /* uffd backend */
+	bool known;      /* the sink has heard of its space */
+	bool tracked;    /* set up: writes to its memory are seen */
+	bool ended;      /* only here until what was reported of it is dropped */
+	bool stale;      /* tracked on the memory it had before it called exec: to be set up again */
 	unsigned stales; /* how often that was so */
-	bool fresh; /* report all that is there, whatever the backend says */
-	bool seen;  /* in the list of this round */
-	bool held;  /* this round has its maps */
-	bool gap;   /* the final round dropped what was not ours any more */
+	bool fresh;      /* report all that is there, whatever the backend says */
+	bool seen;       /* in the list of this round */
+	bool held;       /* this round has its maps */
+	bool gap;        /* the final round dropped what was not ours any more */
 	bool direct_io;
 	struct gw_task task;
 	struct gw_maps maps;
