@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/cgroups.h"
 #include "base/io.h"
 
 enum { DISMISSED = 2 };
@@ -81,6 +82,8 @@ int gw_guard_new(const struct gw_guard_opts *o, struct gw_guard **out, struct gw
 		free(g);
 		return gw_fail(e, GW_SYS, err, "fork the guard");
 	}
+	/* Whoever ends godwitd's whole cgroup, as the end of its pod does, spares the guard. */
+	gw_cgroups_leave(pid);
 	*g = (struct gw_guard){.pid = pid, .pipe = p[1], .s = s};
 	*out = g;
 	return 0;
