@@ -183,8 +183,9 @@ static int verb_remove(struct run *r)
 	    gw_node_event(r->k, r->node, "godwit-install", false, "Removed", "godwit has left this node", &e) < 0)
 		gw_warn("the Node is not told", kv_str("reason", e.text));
 	gw_kube_close(r->k);
-	for (;;)
-		(void)pause();
+	while (pause() < 0)
+		;
+	return 0;
 }
 
 static bool answers(void)

@@ -116,7 +116,7 @@ static const char *say(const struct gw_migration *m, yyjson_val *status, enum ct
 	if (!strcmp(m->phase, "Succeeded"))
 		(void)snprintf(note, NOTE_BYTES, "pod %s has moved to %s", m->pod, m->to);
 	else
-		(void)snprintf(note, NOTE_BYTES, "pod %s was not moved to %s: %s%s%.800s", m->pod, m->to,
+		(void)snprintf(note, NOTE_BYTES, "pod %s was not moved to %s: %s%s%.400s", m->pod, m->to,
 		               m->reason[0] ? m->reason : m->phase, *words ? ": " : "", words);
 	return m->phase;
 }

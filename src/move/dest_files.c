@@ -15,7 +15,7 @@
 
 enum { CONFIG_MAX = 16 << 20 };
 
-void gw_dest_files_dir(const struct gw_daemon *d, const char *mig, char *out, size_t size)
+static void files_dir(const struct gw_daemon *d, const char *mig, char *out, size_t size)
 {
 	gw_path(out, size, "%s/%s", d->cfg.files_dir, mig);
 }
@@ -29,7 +29,7 @@ int gw_dest_files_prepare(struct gw_dest *s, yyjson_val *trees, struct gw_err *e
 		return gw_fail(e, GW_PEER, EPROTO, "%zu trees of files", yyjson_arr_size(trees));
 	s->files = gw_apply_new();
 	s->trees = yyjson_val_mut_copy(s->trees_doc = yyjson_mut_doc_new(NULL), trees);
-	gw_dest_files_dir(s->d, s->mig, dir, sizeof(dir));
+	files_dir(s->d, s->mig, dir, sizeof(dir));
 	int rc = s->trees ? 0 : gw_fail(e, GW_SYS, ENOMEM, "prepare for files");
 	for (uint32_t i = 0; rc == 0 && i < yyjson_arr_size(trees); i++) {
 		bool layer = gw_json_bool(yyjson_arr_get(trees, i), "layer", false);
@@ -98,6 +98,6 @@ void gw_dest_files_done(struct gw_dest *s)
 		return;
 	gw_apply_free(gw_take(s->files));
 	yyjson_mut_doc_free(gw_take(s->trees_doc));
-	gw_dest_files_dir(s->d, s->mig, dir, sizeof(dir));
+	files_dir(s->d, s->mig, dir, sizeof(dir));
 	(void)gw_remove_tree(dir, &ignored);
 }

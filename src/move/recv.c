@@ -107,7 +107,8 @@ static int take_frame(struct loop *l, const struct gw_frame *f, struct gw_err *e
 	case GW_F_HELLO:
 	case GW_F_MSG:
 	case GW_F_BARRIER_ACK:
-	case GW_F_FILE: break;
+	case GW_F_FILE:
+	case GW_F_TREE: break;
 	}
 	return gw_fail(e, GW_PEER, EPROTO, "a frame of type %d does not belong on a data connection", (int)f->type);
 }

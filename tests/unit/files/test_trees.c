@@ -14,7 +14,7 @@
 #include "files/scan.h"
 #include "test.h"
 
-static char top[64], from[80], to[80];
+static char top[40], from[200], to[200];
 static struct gw_apply *apply;
 static struct gw_scan *scan;
 static uint64_t sent;
@@ -97,7 +97,7 @@ static void all_kinds(void **state)
 	   "printf '%0200d' 1 >\"$(printf 'n\\nl')\"");
 	round_();
 	struct stat st;
-	char path[120];
+	char path[512];
 	(void)snprintf(path, sizeof(path), "%s/sparse", to);
 	assert_int_equal(stat(path, &st), 0);
 	assert_true(st.st_blocks * 512 <= 64 * 1024);
@@ -110,7 +110,7 @@ static void owners_and_attributes(void **state)
 	if (geteuid() == 0)
 		DO("chown 1234:4321 a; chown 5:6 d");
 	round_();
-	char path[120];
+	char path[512];
 	(void)snprintf(path, sizeof(path), "%s/a", from);
 	if (setxattr(path, "user.k", "v", 1, 0) < 0)
 		skip();
@@ -168,7 +168,7 @@ static void one_byte_in_a_big_file(void **state)
 
 static void written_by_mapping(void **state)
 {
-	char path[120];
+	char path[512];
 	struct gw_scan_stats st;
 	struct gw_err e;
 	(void)state;
@@ -224,7 +224,7 @@ static void at_random(void **state)
 static void placed(void **state)
 {
 	struct gw_err e = {.class = GW_OK};
-	char place[100];
+	char place[150];
 	(void)state;
 	DO("mkdir d; echo 1 >d/a; ln d/a b; chmod 750 .");
 	round_();
@@ -251,7 +251,7 @@ static void layer(void **state)
 {
 	struct gw_err e = {.class = GW_OK};
 	struct gw_scan_stats st;
-	char path[120];
+	char path[512];
 	(void)state;
 	gw_scan_free(scan);
 	scan = NULL;
@@ -279,7 +279,7 @@ static void layer_placed(void **state)
 	struct gw_err e = {.class = GW_OK};
 	struct gw_scan_stats st;
 	struct stat m;
-	char path[120], v[4];
+	char path[512], v[4];
 	(void)state;
 	gw_scan_free(scan);
 	scan = NULL;
@@ -311,7 +311,7 @@ static void a_link_in_the_way_is_not_followed(void **state)
 	struct gw_err e = {.class = GW_OK};
 	struct gw_rec r = {.op = GW_REC_MAKE, .mode = S_IFREG | 0600, .path = "d/evil"};
 	static uint8_t buf[4096];
-	char cmd[200];
+	char cmd[1024];
 	(void)state;
 	(void)snprintf(cmd, sizeof(cmd), "mkdir %s/out && ln -s %s/out %s/d", top, top, to);
 	assert_int_equal(system(cmd), 0);
