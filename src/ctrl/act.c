@@ -7,7 +7,10 @@
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "ctrl/job.h"
+#include "ctrl/services.h"
 #include "ctrl/target.h"
+
+enum { MIRROR_FOR_S = 60 };
 
 static yyjson_val *root_of(yyjson_doc *d)
 {
@@ -126,6 +129,27 @@ static int delete_pod(struct gw_kube *k, const struct gw_migration *m, const cha
 	return rc == -ENOENT || rc == -ESTALE ? 0 : rc; /* gone, or another one */
 }
 
+/* The spec to make it from, and the labels it is made without. */
+static int note_successor(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(m, root_of(v->source), network_of(v), true);
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *copy = yyjson_mut_val_mut_copy(doc, yyjson_mut_doc_get_root(target)), *veil;
+	int rc = ctrl_veil(k, m, root_of(v->source), doc, &veil, e);
+	if (rc < 0) {
+		yyjson_mut_doc_free(doc);
+		return rc;
+	}
+	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "successor", copy);
+	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "veil", veil);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
+static yyjson_val *status_of(const struct ctrl_view *v, const char *key)
+{
+	return yyjson_obj_get(yyjson_obj_get(root_of(v->migration), "status"), key);
+}
+
 /* The source's object goes at once, its process does not: godwit-runtime keeps
  * kubelet's kill back. In between, the admission policy lets nobody else make a
  * pod of that name. The spec to make it from is kept in the status, for the
@@ -133,23 +157,45 @@ static int delete_pod(struct gw_kube *k, const struct gw_migration *m, const cha
 static int hand_over(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
 {
 	char name[GW_K8S_NAME];
-	yyjson_val *kept = yyjson_obj_get(yyjson_obj_get(root_of(v->migration), "status"), "successor");
-	if (v->seen.source.exists && !kept) {
-		gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(m, root_of(v->source), network_of(v), true);
-		yyjson_mut_doc *doc = gw_status_new();
-		yyjson_mut_val *copy = yyjson_mut_val_mut_copy(doc, yyjson_mut_doc_get_root(target));
-		yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "successor", copy);
-		return gw_migration_patch_status(k, m, doc, e);
-	}
+	yyjson_val *kept = status_of(v, "successor"), *veil = status_of(v, "veil");
+	if (v->seen.source.exists && !kept)
+		return note_successor(k, m, v, e);
+	int rc = v->seen.source.exists ? ctrl_mirror(k, m, e) : 0;
+	if (rc < 0)
+		return rc;
 	ctrl_target_name(m, "p", name);
-	int rc = delete_pod(k, m, name, NULL, 0, e);
+	rc = delete_pod(k, m, name, NULL, 0, e);
 	if (rc == 0 && v->seen.source.exists)
 		rc = delete_pod(k, m, m->pod, m->source_uid, 0, e);
 	if (rc < 0 || !kept)
 		return rc;
 	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
 	yyjson_mut_doc_set_root(doc, yyjson_val_mut_copy(doc, kept));
+	yyjson_mut_val *meta = yyjson_mut_obj_get(yyjson_mut_doc_get_root(doc), "metadata");
+	if (yyjson_arr_size(veil))
+		yyjson_mut_obj_remove_key(meta, "ownerReferences");
+	yyjson_arr_iter it = yyjson_arr_iter_with(veil);
+	for (yyjson_val *key; (key = yyjson_arr_iter_next(&it));)
+		yyjson_mut_obj_remove_key(yyjson_mut_obj_get(meta, "labels"), yyjson_get_str(key) ?: "");
 	return create_pod(k, m, doc, e);
+}
+
+static int unveil(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	char path[700];
+	yyjson_val *kept = status_of(v, "successor");
+	gw_auto(jmut) yyjson_mut_doc *patch = ctrl_adoption(kept);
+	ctrl_pod_path(m->namespace, m->pod, path, sizeof(path));
+	int rc = gw_kube_patch(k, path, GW_PATCH_MERGE, patch, NULL, e);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int placed(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	char name[GW_K8S_NAME];
+	ctrl_target_name(m, "m", name);
+	int rc = strcmp(m->method, "SameName") != 0 ? ctrl_veil_pod(k, m, root_of(v->source), name, e) : 0;
+	return rc < 0 ? rc : tell_target(k, m, v, "PreCopy", e);
 }
 
 static int adopt(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
@@ -171,8 +217,11 @@ static int adopt(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 	return gw_kube_patch(k, path, GW_PATCH_MERGE, patch, NULL, e);
 }
 
-static int source_gone(struct gw_kube *k, const struct gw_migration *m, struct gw_err *e)
+static int source_gone(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
 {
+	int rc = v->seen.source.exists ? ctrl_strip_source(k, m, root_of(v->source), e) : 0;
+	if (rc < 0)
+		return rc;
 	yyjson_mut_doc *doc = gw_status_new();
 	yyjson_mut_val *source = yyjson_mut_obj(doc);
 	yyjson_mut_obj_add_bool(doc, source, "gone", true);
@@ -200,8 +249,9 @@ static int evict(struct gw_kube *k, const struct gw_migration *m, struct gw_err 
  * would have after a deletion. */
 static int start_anew(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
 {
-	bool owned = v->seen.target.owner_kind[0];
-	gw_auto(jmut) yyjson_mut_doc *plain = owned ? NULL : ctrl_plain(m, root_of(v->target));
+	yyjson_val *kept = status_of(v, "successor") ?: root_of(v->target);
+	bool owned = yyjson_obj_get(yyjson_obj_get(kept, "metadata"), "ownerReferences");
+	gw_auto(jmut) yyjson_mut_doc *plain = owned ? NULL : ctrl_plain(m, kept);
 	int rc = delete_pod(k, m, m->pod, v->seen.target.uid, 0, e);
 	return rc < 0 || !plain ? rc : create_pod(k, m, gw_take(plain), e);
 }
@@ -220,6 +270,11 @@ static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 		rc = start_anew(k, m, v, e);
 	if (rc == 0 && m->fallback_evict && v->seen.source.exists && !strcmp(m->phase, "Failed"))
 		rc = evict(k, m, e);
+	bool left = false;
+	if (rc == 0 && same)
+		rc = ctrl_unmirror(k, m, !v->seen.source.exists || v->seen.phase_age_s > MIRROR_FOR_S, &left, e);
+	if (rc == 0 && left)
+		return 1;
 	if (rc == 0) /* how many requests it took */
 		rc = gw_migration_patch_status(k, m, gw_status_new(), e);
 	return rc < 0 ? rc : finalizers(k, m, false, e);
@@ -250,6 +305,17 @@ static int choose(struct gw_kube *k, const struct gw_migration *m, const struct 
 	return gw_migration_patch_status(k, m, doc, e);
 }
 
+static int unfinalize(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	bool left = false;
+	int rc = 0;
+	if (!strcmp(m->method, "SameName"))
+		rc = ctrl_unmirror(k, m, v->seen.phase_age_s > MIRROR_FOR_S, &left, e);
+	if (rc == 0 && left)
+		return 1;
+	return rc < 0 ? rc : finalizers(k, m, false, e);
+}
+
 int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, const struct ctrl_plan *p,
              uint16_t port, struct gw_err *e)
 {
@@ -262,7 +328,7 @@ int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *
 	case CTRL_QUEUE: return gw_migration_phase(k, m, "Pending", p->reason, p->words, e);
 	case CTRL_RESOLVE: return resolve(k, m, v, port, e);
 	case CTRL_MAKE_TARGET: return make_target(k, m, v, e);
-	case CTRL_PLACED: return tell_target(k, m, v, "PreCopy", e);
+	case CTRL_PLACED: return placed(k, m, v, e);
 	case CTRL_ABORT: return abort_it(k, m, p, e);
 	case CTRL_HAND_OVER: return hand_over(k, m, v, e);
 	case CTRL_ADOPT: return adopt(k, m, v, e);
@@ -272,10 +338,11 @@ int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *
 	case CTRL_JOB_LEAVE: return ctrl_job_leave(k, m, v, e);
 	case CTRL_JOB_ADOPT: return ctrl_job_adopt(k, m, v, e);
 	case CTRL_JOB_FREE: return ctrl_job_policy(k, m, m->job_policy, e);
-	case CTRL_SOURCE_GONE: return source_gone(k, m, e);
+	case CTRL_SOURCE_GONE: return source_gone(k, m, v, e);
 	case CTRL_SUCCEED: return succeed(k, m, v, e);
 	case CTRL_CLEAN: return clean(k, m, v, e);
-	case CTRL_UNFINALIZE: return finalizers(k, m, false, e);
+	case CTRL_UNFINALIZE: return unfinalize(k, m, v, e);
+	case CTRL_UNVEIL: return unveil(k, m, v, e);
 	}
 	return 0;
 }

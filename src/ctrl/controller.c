@@ -25,6 +25,7 @@ enum {
 	KNOWN_MAX = 4096,
 	ROUNDS_MAX = 8,
 	ACTIVE_LOOK_MS = 300,
+	PLACING_LOOK_MS = 50,
 	QUIET_LOOK_MS = 2000,
 	IDLE_LOOK_MS = 10000,
 	ALIVE_MS = 60000,
@@ -220,7 +221,7 @@ static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
 		if (rc < 0)
 			gw_warn("not done; tried again", kv_str("name", m->name),
 			        kv_str("action", ctrl_action_name(p.action)), kv_str("reason", e.text));
-		if (rc < 0 || p.action == CTRL_NOTHING || p.action == CTRL_QUEUE)
+		if (rc != 0 || p.action == CTRL_NOTHING || p.action == CTRL_QUEUE)
 			return;
 	}
 }
@@ -230,7 +231,9 @@ static void reconcile(struct ctrl *c, struct gw_kube *k, struct gw_migration *m)
  * somebody deletes is noticed a little later. */
 static unsigned look_every_ms(const struct gw_migration *m)
 {
-	static const char *const busy[] = {"", "Placing", "HandOver", "Committed", "Succeeded", "Failed", "Cancelled"};
+	if (!strcmp(m->phase, "Placing"))
+		return PLACING_LOOK_MS;
+	static const char *const busy[] = {"", "HandOver", "Committed", "Succeeded", "Failed", "Cancelled"};
 	for (size_t i = 0; i < gw_countof(busy); i++)
 		if (!strcmp(m->phase, busy[i]))
 			return ACTIVE_LOOK_MS;

@@ -121,6 +121,19 @@ static int64_t phase_age(yyjson_val *migration)
 	return since ? (int64_t)time(NULL) - since : 0;
 }
 
+/* Does the target lack a label of status.veil? */
+static bool is_veiled(const struct ctrl_view *v)
+{
+	yyjson_val *status = yyjson_obj_get(v->migration ? yyjson_doc_get_root(v->migration) : NULL, "status");
+	yyjson_val *labels =
+	        yyjson_obj_get(yyjson_obj_get(v->target ? yyjson_doc_get_root(v->target) : NULL, "metadata"), "labels");
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(status, "veil"));
+	for (yyjson_val *key; v->target && (key = yyjson_arr_iter_next(&it));)
+		if (!yyjson_obj_get(labels, yyjson_get_str(key) ?: ""))
+			return true;
+	return false;
+}
+
 /* The pod that has the target's name, or the placeholder's. */
 static int look_target(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
 {
@@ -134,8 +147,10 @@ static int look_target(struct gw_kube *k, const struct gw_migration *m, struct c
 		ctrl_target_name(m, same ? "p" : "m", name);
 	ctrl_pod_path(m->namespace, name, path, sizeof(path));
 	int rc = get(k, path, &v->target, e);
-	if (rc == 0)
-		look_pod(v->target, &v->seen.target);
+	if (rc < 0)
+		return rc;
+	look_pod(v->target, &v->seen.target);
+	v->seen.veiled = same && is_veiled(v);
 	return rc;
 }
 

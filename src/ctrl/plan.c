@@ -162,8 +162,11 @@ static struct ctrl_plan committed(const struct ctrl_seen *s)
 	}
 	if (!s->m->source_gone)
 		return act(CTRL_SOURCE_GONE);
-	if (s->source.exists || (ours(s, &s->target) && !s->target.ready && s->phase_age_s <= READY_TAKES_S))
+	bool begun = s->target.ready || s->target.ended || s->phase_age_s > READY_TAKES_S;
+	if (s->source.exists || (ours(s, &s->target) && !begun))
 		return act(CTRL_NOTHING);
+	if (s->veiled && ours(s, &s->target))
+		return act(CTRL_UNVEIL);
 	return act(CTRL_SUCCEED);
 }
 
@@ -205,6 +208,7 @@ const char *ctrl_action_name(enum ctrl_action a)
 	                                    [CTRL_HAND_OVER] = "hand over",
 	                                    [CTRL_ADOPT] = "adopt",
 	                                    [CTRL_DELETE_SOURCE] = "delete source",
+	                                    [CTRL_UNVEIL] = "unveil",
 	                                    [CTRL_JOB_NOTE] = "note the job",
 	                                    [CTRL_JOB_WAIT] = "let the job wait",
 	                                    [CTRL_JOB_LEAVE] = "source leaves the job",

@@ -41,6 +41,7 @@ enum ctrl_action {
 	CTRL_HAND_OVER,   /* SameName: placeholder and source's object go, the target comes */
 	CTRL_ADOPT,       /* owner and labels */
 	CTRL_DELETE_SOURCE,
+	CTRL_UNVEIL,    /* SameName: labels and owner it was made without (services.h) */
 	CTRL_JOB_NOTE,  /* job.h: 1 */
 	CTRL_JOB_WAIT,  /* 1 */
 	CTRL_JOB_LEAVE, /* 2 */
@@ -76,6 +77,7 @@ struct ctrl_seen {
 	unsigned active, active_on_nodes, max_active, max_per_node;
 	/* after the commit: the source is a Job's, whose podReplacementPolicy is now */
 	bool of_job;
+	bool veiled; /* SameName: the target lacks labels it is to have */
 	char job_policy[32];
 	int64_t phase_age_s; /* since the last change */
 	bool agent_told;     /* ABORT was said */

@@ -249,6 +249,23 @@ static void a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left(voi
 	each_of_a_job(job_order);
 }
 
+static void a_veil_is_lifted_after_the_commit_when_the_pod_is_ready(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 1 | 8 | 64 | 512, "Committed", "SameName");
+	w.s.m = &w.m;
+	w.s.veiled = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+	w.s.target.ready = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_UNVEIL);
+	w.s.veiled = false;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_SUCCEED);
+	(void)snprintf(w.m.phase, sizeof(w.m.phase), "HandOver");
+	w.s.veiled = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+}
+
 static void a_workloads_pod_is_chosen_before_it_is_judged(void **state)
 {
 	(void)state;
@@ -423,6 +440,7 @@ int main(void)
 	        cmocka_unit_test(a_clone_of_plain_runc_may_move),
 	        cmocka_unit_test(those_over_the_limit_wait),
 	        cmocka_unit_test(a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left),
+	        cmocka_unit_test(a_veil_is_lifted_after_the_commit_when_the_pod_is_ready),
 	        cmocka_unit_test(a_workloads_pod_is_chosen_before_it_is_judged),
 	        cmocka_unit_test(a_selector_is_written_as_a_list_asks_for_it),
 	        cmocka_unit_test(events_follow_from_the_status_alone),
