@@ -56,6 +56,7 @@ struct gw_facts {
 	bool can_hold;                     /* nfqueue, with nft or iptables */
 	char hold_why[200];
 	bool cgroup_v2;
+	bool selinux; /* on: every process has a label that CRIU gives back */
 	uint64_t mem_available_bytes;
 	char cpu_vendor[32];
 	char *cpu_flags; /* as in /proc/cpuinfo, sorted, owned */

@@ -119,6 +119,7 @@ int gw_facts_collect(const char *host, const char *criu, const char *runc, struc
 	f.runc_version = runc_version(runc);
 	f.userfaultfd = has_userfaultfd();
 	f.cgroup_v2 = access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0;
+	f.selinux = access("/sys/fs/selinux/enforce", F_OK) == 0;
 	read_tracking(&f);
 	read_hold(&f);
 	gw_auto(mem) char *text = gw_look_text("/proc/meminfo");
@@ -153,6 +154,7 @@ void gw_facts_to_json(const struct gw_facts *f, yyjson_mut_doc *doc, yyjson_mut_
 	yyjson_mut_obj_add_bool(doc, obj, "can_hold", f->can_hold);
 	yyjson_mut_obj_add_strcpy(doc, obj, "hold_why", f->hold_why);
 	yyjson_mut_obj_add_bool(doc, obj, "cgroup_v2", f->cgroup_v2);
+	yyjson_mut_obj_add_bool(doc, obj, "selinux", f->selinux);
 	yyjson_mut_obj_add_uint(doc, obj, "mem_available_bytes", f->mem_available_bytes);
 	yyjson_mut_obj_add_strcpy(doc, obj, "cpu_vendor", f->cpu_vendor);
 	yyjson_mut_obj_add_strcpy(doc, obj, "cpu_flags", f->cpu_flags ?: "");
@@ -210,6 +212,7 @@ int gw_facts_from_json(yyjson_val *obj, struct gw_facts *out, struct gw_err *e)
 	f.track_soft_dirty = gw_json_bool(obj, "track_soft_dirty", false);
 	f.can_hold = gw_json_bool(obj, "can_hold", false);
 	f.cgroup_v2 = gw_json_bool(obj, "cgroup_v2", false);
+	f.selinux = gw_json_bool(obj, "selinux", false);
 	f.mem_available_bytes = gw_json_u64(obj, "mem_available_bytes", 0);
 	f.cpu_flags = strdup(flags);
 	if (!f.cpu_flags)

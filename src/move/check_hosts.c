@@ -149,6 +149,10 @@ void gw_look_hosts(const struct gw_container *c, uint64_t memory, const struct g
 		return;
 	look_cpu(here, there, out);
 	look_criu(here, there, out);
+	if (here->selinux && !there->selinux)
+		gw_reasons_add(out, "LsmProfile",
+		               "SELinux is on on %s and off on %s: its labels could not be given back", here->host,
+		               there->host);
 	if (here->cgroup_v2 != there->cgroup_v2 && mounts_cgroups(c))
 		gw_reasons_add(out, "CgroupVersion", "%s has cgroup v%d, %s has v%d", here->host,
 		               here->cgroup_v2 ? 2 : 1, there->host, there->cgroup_v2 ? 2 : 1);

@@ -233,8 +233,10 @@ const struct gw_reason_row gw_reason_table[] = {
             "Make it there, with the same contents."),
         ROW("DeviceMissing", "A device of the container's config does not exist on the destination.",
             "Take it out of the config, or choose a destination that has it."),
-        ROW("LsmProfile", "The AppArmor profile or SELinux of the container is not there on the destination.",
-            "Load the same profile there."),
+        ROW("LsmProfile",
+            "The container's AppArmor profile is not loaded on the destination, or SELinux is on on the source only. "
+            "Otherwise profile and label go along, as runc and CRIU set them.",
+            "Load the same profile there, or switch SELinux on there."),
         ROW("HookMissing", "A hook program of the container's config does not exist on the destination.",
             "Install it there."),
 #undef GROUP
