@@ -201,8 +201,24 @@ static void hand_on(int sig)
 	(void)kill(child, sig);
 }
 
+/* What is on the Node would say otherwise until somebody starts it again. */
+static void tell_end(const struct run *r, const char *kubeconfig, int st)
+{
+	struct gw_kube *k;
+	struct gw_err e;
+	char words[100];
+	if (WIFSIGNALED(st))
+		(void)snprintf(words, sizeof(words), "godwitd was ended by signal %d", WTERMSIG(st));
+	else
+		(void)snprintf(words, sizeof(words), "godwitd has ended with exit code %d", WEXITSTATUS(st));
+	if (open_cluster(kubeconfig, &k, &e) == 0) {
+		(void)gw_node_condition(k, r->node, false, "NotRunning", words, &e);
+		gw_kube_close(k);
+	}
+}
+
 /* Returns in the child. The parent ends as the child does. */
-static void split(void)
+static void split(const struct run *r, const char *kubeconfig, bool is_godwitd)
 {
 	int st = 0;
 	pid_t parent = getpid();
@@ -218,6 +234,8 @@ static void split(void)
 	(void)sigaction(SIGINT, &act, NULL);
 	while (child > 0 && waitpid(child, &st, 0) < 0 && errno == EINTR)
 		;
+	if (child > 0 && is_godwitd)
+		tell_end(r, kubeconfig, st);
 	exit(child > 0 && WIFEXITED(st) ? WEXITSTATUS(st) : child > 0 && WTERMSIG(st) == SIGTERM ? 0 : 1);
 }
 
@@ -249,7 +267,7 @@ int main(int argc, char **argv)
 	gw_log_init("godwit-install", GW_INFO, GW_LOG_TEXT);
 	gw_auto(fd) int image = open(GW_HOME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	keep_account();
-	split();
+	split(&r, kubeconfig, run);
 	if (gw_host_enter(&e) < 0 || open_cluster(kubeconfig, &r.k, &e) < 0)
 		return gw_error("cannot start", kv_str("reason", e.text)), 1;
 	(void)setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);

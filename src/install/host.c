@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -42,6 +44,25 @@ int gw_host_enter(struct gw_err *e)
 	if (rc == 0 && (fchdir(root) < 0 || chroot(".") < 0 || chdir("/") < 0))
 		rc = gw_fail(e, GW_SYS, errno, "enter the host's root");
 	return rc;
+}
+
+int gw_host_lock(int *out_fd, struct gw_err *e)
+{
+	static const char name[] = "godwit-install";
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	memcpy(a.sun_path + 1, name, sizeof(name) - 1); /* abstract: gone with its holder */
+	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof(name));
+	gw_auto(fd) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return gw_fail(e, GW_SYS, errno, "make a socket");
+	for (uint64_t end = gw_now_ms() + BACK_MS * 2; bind(fd, (struct sockaddr *)&a, len) < 0; gw_sleep_us(LOOK_US)) {
+		if (errno != EADDRINUSE)
+			return gw_fail(e, GW_SYS, errno, "lock this host");
+		if (gw_now_ms() > end)
+			return gw_fail_code(e, GW_RETRY, "Busy", "another godwit-install is at work on this node");
+	}
+	*out_fd = gw_take_fd(&fd);
+	return 0;
 }
 
 /* ---- containerd ---- */

@@ -11,6 +11,10 @@
  * those of the container. */
 int gw_host_enter(struct gw_err *e);
 
+/* One installer at a time on a host: an address that only one can have, until
+ * the descriptor is closed. Waits for the other; "Busy". */
+int gw_host_lock(int *out_fd, struct gw_err *e);
+
 struct gw_containerd {
 	pid_t pid;
 	char program[PATH_MAX], config[PATH_MAX];

@@ -267,7 +267,10 @@ int gw_install(const struct gw_install *o, char *out_runc_root, size_t size, str
 {
 	struct gw_containerd c;
 	struct gw_record r;
-	int rc = check_host(e);
+	gw_auto(fd) int lock = -1;
+	int rc = gw_host_lock(&lock, e);
+	if (rc == 0)
+		rc = check_host(e);
 	if (rc == 0)
 		rc = gw_containerd_find(&c, e);
 	if (rc == 0)

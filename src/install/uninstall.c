@@ -57,6 +57,9 @@ static int check_away(bool (*away)(void *ctx, const char *address), void *ctx, s
 
 static int check_unused(const char *state, struct gw_err *e)
 {
+	gw_auto(fd) int fd = -1;
+	if (gw_unix_connect(STATE_RUN "/godwit.sock", &fd, NULL) == 0)
+		return gw_fail_code(e, GW_RETRY, "InUse", "godwitd still runs here");
 	size_t containers = count_containers(state), addresses = gw_fs_count(STATE_CNI "/cni/addr");
 	if (containers || addresses)
 		return gw_fail_code(
@@ -88,6 +91,12 @@ static int undo_block(struct gw_record *r, const char *kind, const char *path, s
 
 static int undo(struct gw_record *r, const char *kind, const char *path, struct gw_err *e)
 {
+	static const char *const halves[] = {".godwit-new", ".godwit-try"}; /* of a kill */
+	for (size_t i = 0; i < gw_countof(halves); i++) {
+		char half[PATH_MAX];
+		gw_path(half, sizeof(half), "%s%s", path, halves[i]);
+		(void)unlink(half);
+	}
 	if (!strncmp(kind, "block", 5))
 		return undo_block(r, kind, path, e);
 	if (!strcmp(kind, "tree"))
@@ -138,12 +147,16 @@ int gw_uninstall(bool (*away)(void *ctx, const char *address), void *ctx, struct
 	struct gw_containerd c;
 	struct gw_record r;
 	gw_auto(mem) char *dump = NULL;
+	gw_auto(fd) int lock = -1;
 	char state[200] = "";
+	int rc = gw_host_lock(&lock, e);
+	if (rc < 0)
+		return rc;
 	if (!gw_is_installed()) {
 		(void)rmdir(GW_HOME);
 		return 0;
 	}
-	int rc = gw_containerd_find(&c, e);
+	rc = gw_containerd_find(&c, e);
 	if (rc == 0)
 		rc = gw_containerd_dump(&c, c.config, &dump, e);
 	if (rc < 0)
@@ -161,6 +174,7 @@ int gw_uninstall(bool (*away)(void *ctx, const char *address), void *ctx, struct
 	if (rc < 0)
 		return rc;
 	drop_routes();
+	(void)unlink(RECORD ".godwit-new");
 	if (unlink(RECORD) < 0 || rmdir(GW_HOME) < 0)
 		return errno == ENOTEMPTY ? 0 : gw_fail(e, GW_SYS, errno, "remove " GW_HOME);
 	return 0;

@@ -7,10 +7,10 @@ export GODWIT_LAB=${GODWIT_LAB_DEPLOY:-${GODWIT_LAB:-godwit-test}-deploy}
 . "$(dirname "$0")/workloads.sh"
 GW=$TOP/build/install/opt/godwit
 [ -x "$GW/libexec/godwit/godwit-install" ] || skip_all "godwit is not built (tools/build)"
-need_kube --cni none --bare ${GODWIT_DEPLOY_CONTAINERD:+--containerd "$GODWIT_DEPLOY_CONTAINERD"}
-plan 44
+need_kube --cni none --bare --nodes a,b ${GODWIT_DEPLOY_CONTAINERD:+--containerd "$GODWIT_DEPLOY_CONTAINERD"}
+plan 47
 exec 3>&1
-NODES=(node-a node-b node-c)
+NODES=(node-a node-b)
 LOAD=$GW/libexec/godwit/lab/lab-load
 ends() { # NAME PHASE
 	retry 60 over "$1"
@@ -18,17 +18,17 @@ ends() { # NAME PHASE
 }
 clients=()
 client() { # NAME IP
-	on node-c "$LOAD" --host "$2" --port 6379 --rate 500 --keys 2000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
+	on control "$LOAD" --host "$2" --port 6379 --rate 500 --keys 2000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
 	clients+=("$1:$!")
 	started_loads+=($!)
 	sleep 1
-	on node-c "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null
+	on control "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null
 }
 content() { # NAME: its connection and its keys
 	local c
 	for c in "${clients[@]}"; do
 		[ "${c%:*}" = "$1" ] || continue
-		on node-c "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
+		on control "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
 		wait "${c#*:}" && echo "# $1: $(jq -c '{wait_max_us, retransmits, timeouts}' "$T/load-$1.end")" >&3 && [ "$(jq -c '[.lost, .same_port]' "$T/load-$1.end")" = "[0,true]" ] || { cat "$T/load-$1.end" "$T/load-$1.err"; return 1; }
 	done
 }
@@ -42,7 +42,7 @@ gws() { k -n godwit-system "$@"; }
 condition() { k get node "$1" -o json | jq -r ".status.conditions[] | select(.type == \"GodwitReady\") | .$2"; }
 condition_is() { [ "$(condition "$1" "$2")" = "$3" ] || { condition "$1" message; return 1; }; }
 agent_on() { gws get pods -l app.kubernetes.io/name=godwitd --field-selector "spec.nodeName=$1" -o 'jsonpath={.items[0].metadata.name}'; }
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
+ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 2 ]; }
 serial() { on "$1" sh -c 'openssl x509 -in /run/godwit/tls/node.pem -noout -serial'; }
 containerd_pid() { "$KUBE" service "$1" containerd pid; }
 
@@ -52,20 +52,41 @@ for n in "${NODES[@]}"; do files_of "$n" >"$T/before-$n"; done
 
 # ---- there
 # Something of others is in the way on one node: it is not touched.
-on node-c sh -c 'echo theirs >/opt/cni/bin/godwit-cni'
+on node-b sh -c 'echo theirs >/opt/cni/bin/godwit-cni'
+on node-a sh -c 'echo "{\"cniVersion\": \"1.0.0\", \"name\": \"other\", \"plugins\": [{\"type\": \"loopback\"}]}" >/etc/cni/net.d/99-other.conflist'
 check "kubectl apply -f deploy/" k apply -f "$TOP/deploy/"
 check "the nodes get their label" k label node "${NODES[@]}" live.godwit.dev/node=true
-for _ in 1 2 3 4; do sleep 0.5; gws delete pod "$(agent_on node-b)" --grace-period=0 --force >/dev/null 2>&1; done
-check "a node where somebody else's file is in the way says so" retry 60 condition_is node-c reason InTheWay
-is "it is left as it was" "$(on node-c cat /opt/cni/bin/godwit-cni)" theirs
-is "and an Event tells it" "$(k get events --field-selector involvedObject.kind=Node,involvedObject.name=node-c,reason=InTheWay -o json | jq '.items | length')" 1
-on node-c rm /opt/cni/bin/godwit-cni
+check "a node where somebody else's file is in the way says so" retry 60 condition_is node-b reason InTheWay
+is "it is left as it was" "$(on node-b cat /opt/cni/bin/godwit-cni)" theirs
+is "and an Event tells it" "$(k get events --field-selector involvedObject.kind=Node,involvedObject.name=node-b,reason=InTheWay -o json | jq '.items | length')" 1
+check "a node with another network plugin says so" retry 60 condition_is node-a reason OtherNetwork
+on node-a rm /etc/cni/net.d/99-other.conflist
+on node-b rm /opt/cni/bin/godwit-cni
+# Killed on its way, again and again.
+for _ in 1 2 3 4; do sleep 0.5; gws delete pod "$(agent_on node-a)" --grace-period=0 --force >/dev/null 2>&1; done
 check "out of the way, godwit is on all nodes" gws rollout status daemonset/godwitd --timeout=120s
 check "with its network plugin the nodes are Ready" retry 60 ready
 check "and so is the controller" gws rollout status deployment/godwit-controller --timeout=60s
 for n in "${NODES[@]}"; do check "the condition GodwitReady of $n is True" retry 20 condition_is "$n" status True; done
 is "containerd of node-a reads the runtime handler" "$(on node-a sh -c 'containerd --config /etc/containerd/config.toml config dump' | grep -c '/opt/godwit/bin/godwit-runtime')" 1
 pids=$(for n in "${NODES[@]}"; do containerd_pid "$n"; done)
+
+# ---- the Helm chart is the same manifests
+values() { # JQ: the chart's own, changed
+	{ printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: values}\nvalues:\n'; sed 's/^/  /' "$TOP/deploy/helm/values.yaml"; } |
+		k create --dry-run=client --validate=false -o json -f - | jq ".values | $1" >"$T/values.json"
+}
+chart() { values "$1" && "$HERE/chart/render" "$T/values.json" >"$T/chart.yaml"; }
+same() { chart . && k diff -f "$T/chart.yaml"; }
+check "the chart with its defaults is what was applied" same
+changed() {
+	chart '.image = "registry.example/g:2" | .nodeSelector.pool = "live" | .controller.maxActive = 7 | .controller.replicas = 3 | .godwitd.network = false | .godwitd.args = ["--log-level=debug"] | .imagePullSecrets = [{name: "pull"}]' &&
+		k create --dry-run=client -o json -f "$T/chart.yaml" >"$T/chart.json" || return 1
+	[ "$(jq -s -r '[.[] | if .kind == "List" then .items[] else . end] | (.[] | select(.kind == "DaemonSet" and .metadata.name == "godwitd") | .spec.template.spec | .nodeSelector.pool, .containers[0].image, .imagePullSecrets[0].name, (.containers[0].command | join(" "))),
+		(.[] | select(.kind == "Deployment") | .spec.replicas, (.spec.template.spec.containers[0].command | join(" ")))' "$T/chart.json" | tr '\n' '|')" = \
+		'live|registry.example/g:2|pull|/opt/godwit/libexec/godwit/godwit-install run --node=$(NODE) --no-network -- --log-level=debug|3|/opt/godwit/bin/godwit-controller --metrics=0.0.0.0:9461 --max-active=7 --max-per-node=2|' ] || { tail -n 60 "$T/chart.yaml"; return 1; }
+}
+check "its values reach the manifests" changed
 
 # ---- certificates
 check "the certificate of node-a is the cluster's authority's" on node-a sh -c 'openssl verify -CAfile /run/godwit/tls/ca.pem /run/godwit/tls/node.pem && openssl x509 -in /run/godwit/tls/node.pem -noout -ext subjectAltName | grep -qx " *DNS:node-a"'
@@ -114,6 +135,10 @@ renewed() { [ "$(serial node-a)" != "$old" ]; }
 check "a certificate is renewed while godwitd runs" retry 60 renewed
 check "and is what the others accept: the pod moves back" mig web-2 "$(pod_of web)" node-a
 check "successfully" ends web-2 Succeeded
+k label node node-b live.godwit.dev/node- >/dev/null
+check "a godwitd that ends says so on its Node" retry 40 condition_is node-b reason NotRunning
+k label node node-b live.godwit.dev/node=true >/dev/null
+check "until it is there again" retry 60 condition_is node-b status True
 gws delete pod "$(agent_on node-a)" --grace-period=0 --force >/dev/null 2>&1
 check "a godwitd killed right after comes back" gws rollout status daemonset/godwitd --timeout=60s
 check "the client kept its connection and its keys" content web
@@ -123,8 +148,8 @@ check "node-a shall be left" k label node node-a live.godwit.dev/node=remove --o
 check "which waits for the pod that runs there" retry 60 condition_is node-a reason InUse
 check "the workload and the controller go" kn delete deployment web --wait
 check "as a user takes it off the cluster" k delete -f "$TOP/deploy/50-controller.yaml" --wait
-check "the other nodes shall be left too" k label node node-b node-c live.godwit.dev/node=remove --overwrite
-gone() { [ "$(gws get pods -l app.kubernetes.io/name=godwit-remove -o json | jq '[.items[].status.containerStatuses[]? | select(.ready)] | length')" = 3 ]; }
+check "the other node shall be left too" k label node node-b live.godwit.dev/node=remove --overwrite
+gone() { [ "$(gws get pods -l app.kubernetes.io/name=godwit-remove -o json | jq '[.items[].status.containerStatuses[]? | select(.ready)] | length')" = 2 ]; }
 check "nothing of it is in use any more" retry 160 gone
 for n in "${NODES[@]}"; do
 	files_of "$n" >"$T/after-$n"
