@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_DEMO:-${GODWIT_LAB:-godwit-test}-demo}
 [ -x "$TOP/build/install/opt/godwit/bin/kubectl-godwit" ] || skip_all "godwit is not built (tools/build)"
 DEMO=$HERE/demo
 "$KUBE" down >/dev/null 2>&1
-plan 12
+plan 13
 
 out=$T/demo.out
 check "make kube-demo ARGS=--quick ends well" make -s -C "$TOP" kube-demo ARGS=--quick
@@ -19,7 +19,9 @@ check "the StatefulSet's pod kept its name" has_line 'name stayed: db-0$'
 check "the bare pod kept its name" has_line 'name stayed: solo$'
 is "each kept its address" "$(grep -c 'address stayed: 10\.244\.' "$out")" 3
 is "each kept its connection" "$(grep -c 'connection lives' "$out")" 3
-is "of each all keys were read back" "$(grep -cE ': [1-9][0-9]* keys read back, all right' "$out")" 3
+is "of both redis all keys were read back" "$(grep -cE ': [1-9][0-9]* keys read back, all right' "$out")" 2
+check "PostgreSQL has all of its transactions" has_line 'all of its [1-9][0-9]* transactions are in the tables'
+
 check_fails "nothing is in it that only a terminal understands" grep -q $'[\e\r]' "$out"
 left() { [ ! -e "$KST" ] && [ ! -d "/var/lib/$GODWIT_LAB-kube" ] && [ -z "$(find /sys/fs/cgroup -maxdepth 2 -name "$GODWIT_LAB-kube")" ] || { ls -d "$KST" /var/lib/"$GODWIT_LAB"-kube; return 1; }; }
 check "it leaves no cluster" left

@@ -15,9 +15,7 @@ stage_open() { # LAB
 	T=$(mktemp -d)
 	stage_ours=1
 	[ ! -e "$KST/up" ] || stage_ours=
-	# shellcheck source=/dev/null
-	. "$HERE/install.sh"
-	LOAD=$GW/libexec/godwit/lab/lab-load
+	LOAD=$TOP/build/install/opt/godwit/libexec/godwit/lab/lab-load
 }
 # In every state, also half up; a cluster that was up before stays, without our pods.
 stage_close() {
@@ -47,10 +45,13 @@ retry() { # TIMES CMD...: every half second
 	return 1
 }
 stage_build() { "$TOP/tools/build" --quiet; }
-stage_up() { [ -e "$KST/up" ] || GODWIT_JOBS=${GODWIT_JOBS:-2} "$KUBE" up --cni none; }
+stage_up() { [ -e "$KST/up" ] || GODWIT_JOBS=${GODWIT_JOBS:-2} "$KUBE" up --bare --cni none; }
+# As on anybody's cluster: the image, the manifests, one label.
 stage_godwit() {
-	gw_cluster || return 1
-	retry 120 nodes_ready || return 1
+	"$TOP/tools/image" --no-build && "$KUBE" load "$TOP/build/image/godwit.tar" && k apply -f "$TOP/deploy/" || return 1
+	k label node node-a node-b node-c live.godwit.dev/node=true --overwrite || return 1
+	k -n godwit-system rollout status daemonset/godwitd --timeout=180s && retry 120 nodes_ready &&
+		k -n godwit-system rollout status deployment/godwit-controller --timeout=120s || { k get pods -A -o wide; return 1; }
 	k delete namespace $NS --ignore-not-found --timeout=60s >/dev/null 2>&1
 	k create namespace $NS >/dev/null && retry 60 kn get serviceaccount default
 }
@@ -111,9 +112,9 @@ redis_keys() { kn exec "$1" -- redis-cli dbsize; }
 
 # ----------------------------------------------------------------- clients
 # A pod of node-c with the lab's checking client in it (lab-load --help).
-client_pod() { # NAME
-	jq -n --arg name "$1" --arg lab "${LOAD%/*}" '{apiVersion: "v1", kind: "Pod", metadata: {name: $name}, spec: {nodeName: "node-c", terminationGracePeriodSeconds: 0,
-		containers: [{name: "client", image: "kube.test/redis:1", command: ["sleep", "1000000"], volumeMounts: [{name: "lab", mountPath: "/lab", readOnly: true}]}],
+client_pod() { # NAME [IMAGE]
+	jq -n --arg name "$1" --arg image "${2:-kube.test/redis:1}" --arg lab "${LOAD%/*}" '{apiVersion: "v1", kind: "Pod", metadata: {name: $name}, spec: {nodeName: "node-c", terminationGracePeriodSeconds: 0,
+		containers: [{name: "client", image: $image, command: ["sleep", "1000000"], volumeMounts: [{name: "lab", mountPath: "/lab", readOnly: true}]}],
 		volumes: [{name: "lab", hostPath: {path: $lab}}]}}' | kn apply -f - >/dev/null && kn wait --for=condition=Ready "pod/$1" --timeout=60s >/dev/null
 }
 declare -A client_pid

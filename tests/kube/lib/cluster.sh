@@ -134,7 +134,7 @@ start_cluster() { # NODE...
 	cp "$ST"/pki/*.{crt,key,pub,conf} "$ST/$CONTROL/kube/"
 	chown $KUBE_USER "$ST/$CONTROL"/kube/*
 	start_services $CONTROL
-	for n in "$@"; do cp "$ST/pki/ca.crt" "$ST/pki/$n"/* "$ST/$n/kube/"; done
+	for n in "$@"; do cp "$ST/pki/ca.crt" "$ST/pki/$n"/* "$ST/$n/kube/" && chown $KUBE_USER "$ST/$n"/kube/kube-proxy.*; done
 	power_on "$@"
 	wait_for 90 "the API server answers" k get --raw /readyz || return 1
 	wait_for 30 "the first objects are taken" k apply -f "$HERE/manifests/cluster.yaml" || return 1
