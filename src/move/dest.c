@@ -322,7 +322,7 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 		return gw_msg_send(c, &m, e);
 	}
 	if (!strcmp(type, "arm"))
-		return (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
+		return gw_conn_hasten(c), (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
 	if (!strcmp(type, "images-whole")) {
 		gw_conn_drop_room(c); /* of the images; memory is scarcest from here on */
 		return restore(s, c, e);

@@ -115,6 +115,9 @@ static int arm(struct gw_source *s, struct gw_err *e)
 		rc = gw_msg_expect(s->ctl, "armed", ARM_TIMEOUT_MS, NULL, e);
 	if (rc == 0)
 		rc = gw_tracker_learn_flags(s->tracker, e);
+	gw_conn_hasten(s->ctl);
+	for (unsigned i = 0; i < s->ndata; i++)
+		gw_conn_hasten(s->data[i]);
 	/* What was written while all that went on. */
 	for (int i = 0; rc == 0 && i < ROUNDS_ARMED; i++) {
 		uint64_t dirty;

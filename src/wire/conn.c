@@ -424,6 +424,11 @@ static int make_room(struct gw_conn *c, size_t len, struct gw_err *e)
 	return c->in ? 0 : gw_fail(e, GW_SYS, ENOMEM, "receive a frame of %zu bytes from %s", len, c->peer);
 }
 
+void gw_conn_hasten(struct gw_conn *c)
+{
+	gw_tcp_hasten(c->io.fd);
+}
+
 void gw_conn_drop_room(struct gw_conn *c)
 {
 	free(c->in);

@@ -55,6 +55,8 @@ int gw_conn_recv(struct gw_conn *c, int timeout_ms, struct gw_frame *out, struct
 void gw_conn_shutdown(struct gw_conn *c);
 /* The last frame's payload goes, and with it the memory for the largest so far. */
 void gw_conn_drop_room(struct gw_conn *c);
+/* From now on a dead link is found in 5 s: something stands still for it. */
+void gw_conn_hasten(struct gw_conn *c);
 uint64_t gw_conn_sent_bytes(const struct gw_conn *c); /* on the wire, TLS included */
 /* Change our sending key each time so many bytes went under it. The default
  * (64 GiB) keeps far from RFC 8446's limit for AES-GCM; for tests. */
