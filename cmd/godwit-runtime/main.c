@@ -6,11 +6,14 @@
  *            godwit.dev/migration, not a sandbox): waits for godwitd
  *            (src/move/claim.h), then becomes `runc restore`
  *   start    of such a container: it runs already
+ *            or leaves a keeper in its place for the moment (keeper.h)
+ *   kill     of a container that is a keeper still: ends it
  *   kill, delete   of a source that is being moved (src/move/held.h): kept back
  * A node without godwitd runs ordinary containers as ever. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +77,20 @@ static void unmark(const char *kind, const char *id)
 		(void)unlink(path);
 }
 
+/* Its container was never there: runc knows nothing of it. */
+static int end_keeper(const char *id)
+{
+	char path[PATH_MAX];
+	gw_auto(mem) char *text = NULL;
+	struct gw_err e;
+	if (state_path(path, sizeof(path), "kept", id) && gw_read_file(path, 64, &text, NULL, &e) == 0) {
+		(void)kill((pid_t)atoi(text), SIGKILL);
+		(void)unlink(path);
+	}
+	unmark("restored", id);
+	return 0;
+}
+
 static int become(const char *runc, char **argv)
 {
 	argv[0] = (char *)(uintptr_t)runc;
@@ -94,6 +111,8 @@ int main(int argc, char **argv)
 	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
 	if (ends && marked("held", c.id))
 		return 0;
+	if (ends && marked("kept", c.id))
+		return end_keeper(c.id);
 	if (ends)
 		unmark("restored", c.id);
 	if (argc == 1 || (!c.command && argc == 2 && !strcmp(argv[1], "--help")))

@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/scope.h"
+#include "keeper.h"
 
 enum { CONFIG_MAX = 8 << 20, ANSWER_MAX = 16384, FREEZE_NICE = -10, ARGS_MAX = 64 };
 
@@ -56,7 +57,7 @@ static int ask(yyjson_mut_doc *req, yyjson_doc **out, struct gw_err *e)
 	return gw_fail(e, GW_PEER, EMSGSIZE, "godwitd's answer is too long");
 }
 
-static int claim(const struct cmdline *c, yyjson_val *annotations, const char *bundle, yyjson_doc **out,
+static int claim(const struct cmdline *c, yyjson_val *annotations, const char *bundle, bool kept, yyjson_doc **out,
                  struct gw_err *e)
 {
 	gw_auto(jmut) yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -69,6 +70,7 @@ static int claim(const struct cmdline *c, yyjson_val *annotations, const char *b
 	yyjson_mut_obj_add_str(doc, o, "id", c->id);
 	yyjson_mut_obj_add_str(doc, o, "root", c->root);
 	yyjson_mut_obj_add_str(doc, o, "bundle", bundle);
+	yyjson_mut_obj_add_bool(doc, o, "kept", kept);
 	int rc = ask(doc, out, e);
 	if (rc < 0)
 		return rc;
@@ -174,40 +176,114 @@ static int mark_restored(const char *id, struct gw_err *e)
 	return gw_write_file(path, "", 0, e);
 }
 
-int target_create(const struct cmdline *c, const char *runc, struct gw_err *e)
+/* One container that a migration fills. */
+struct target {
+	const struct cmdline *c;
+	const char *runc;
+	char bundle[PATH_MAX], config_path[PATH_MAX + 16];
+	yyjson_doc *config;
+	char pid_file[PATH_MAX * 2]; /* "": none asked for */
+};
+
+static yyjson_val *notes_of(const struct target *t)
 {
-	char bundle[PATH_MAX], path[PATH_MAX + 16], pid_file[PATH_MAX * 2] = "", here[PATH_MAX];
-	gw_auto(mem) char *text = NULL;
-	gw_auto(jdoc) yyjson_doc *config = NULL;
-	gw_auto(jdoc) yyjson_doc *answer = NULL;
-	size_t len;
-	struct gw_err ignored;
-	if (!realpath(c->bundle, bundle))
-		return 0; /* runc says it better */
-	gw_path(path, sizeof(path), "%s/config.json", bundle);
-	if (gw_read_file(path, CONFIG_MAX, &text, &len, &ignored) < 0 || !strstr(text, "\"godwit.dev/migration\"") ||
-	    gw_json_parse(text, len, path, &config, &ignored) < 0)
-		return 0;
-	yyjson_val *annotations = yyjson_obj_get(yyjson_doc_get_root(config), "annotations");
-	if (!gw_json_str(annotations, "godwit.dev/migration", "")[0] ||
-	    !strcmp(gw_json_str(annotations, "io.kubernetes.cri.container-type", ""), "sandbox"))
-		return 0;
-	int rc = claim(c, annotations, bundle, &answer, e);
-	if (rc < 0)
-		return rc;
-	yyjson_val *go = yyjson_doc_get_root(answer);
-	if (!strcmp(gw_json_str(go, "go", ""), "create"))
-		return 0;
-	if (c->pid_file && c->pid_file[0] != '/' && getcwd(here, sizeof(here)))
-		gw_path(pid_file, sizeof(pid_file), "%s/%s", here, c->pid_file);
-	else if (c->pid_file)
-		gw_path(pid_file, sizeof(pid_file), "%s", c->pid_file);
-	rc = point_criu(path, config, gw_json_str(go, "criu_conf", ""), e);
+	return yyjson_obj_get(yyjson_doc_get_root(t->config), "annotations");
+}
+
+static int restore(const struct target *t, yyjson_val *go, const char *pid_file, struct gw_err *e)
+{
+	int rc = point_criu(t->config_path, t->config, gw_json_str(go, "criu_conf", ""), e);
 	if (rc == 0)
 		rc = set_env(go, e);
 	if (rc == 0)
-		rc = mark_restored(c->id, e);
+		rc = mark_restored(t->c->id, e);
 	if (rc == 0)
-		rc = become_restore(c, runc, go, bundle, pid_file[0] ? pid_file : NULL, e);
+		rc = become_restore(t->c, t->runc, go, t->bundle, pid_file, e);
 	return rc;
+}
+
+static void real_pid_file(const struct target *t, char *out, size_t size)
+{
+	(void)snprintf(out, size, "%s/godwit.pid", t->bundle);
+}
+
+/* The keeper's child: claims again, for itself. */
+static int body(void *ctx)
+{
+	const struct target *t = ctx;
+	char pid_file[PATH_MAX + 16];
+	gw_auto(jdoc) yyjson_doc *answer = NULL;
+	struct gw_err e = {.class = GW_OK};
+	real_pid_file(t, pid_file, sizeof(pid_file));
+	int rc = claim(t->c, notes_of(t), t->bundle, true, &answer, &e);
+	if (rc == 0)
+		rc = restore(t, yyjson_doc_get_root(answer), pid_file, &e);
+	(void)cmdline_complain(t->c, &e);
+	return rc;
+}
+
+static int leave_keeper(const struct target *t, struct gw_err *e)
+{
+	char mark[PATH_MAX], dir[PATH_MAX], pid_file[PATH_MAX + 16], text[32];
+	(void)snprintf(dir, sizeof(dir), "%s/kept", state_dir());
+	real_pid_file(t, pid_file, sizeof(pid_file));
+	int rc = gw_mkdirs(dir, e);
+	if (rc == 0 && !state_path(mark, sizeof(mark), "kept", t->c->id))
+		rc = gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", t->c->id);
+	if (rc == 0)
+		rc = mark_restored(t->c->id, e);
+	pid_t keeper = rc < 0 ? rc : keeper_start(body, (void *)(uintptr_t)t, pid_file, mark, e);
+	if (keeper < 0)
+		return keeper;
+	int n = snprintf(text, sizeof(text), "%d", keeper);
+	rc = t->pid_file[0] ? gw_write_file(t->pid_file, text, (size_t)n, e) : 0;
+	if (rc == 0)
+		_exit(0);
+	return rc;
+}
+
+/* false: an ordinary container. */
+static bool is_target(const struct cmdline *c, const char *runc, struct target *t)
+{
+	gw_auto(mem) char *text = NULL;
+	size_t len;
+	struct gw_err ignored;
+	*t = (struct target){.c = c, .runc = runc};
+	if (!realpath(c->bundle, t->bundle))
+		return false; /* runc says it better */
+	gw_path(t->config_path, sizeof(t->config_path), "%s/config.json", t->bundle);
+	if (gw_read_file(t->config_path, CONFIG_MAX, &text, &len, &ignored) < 0 ||
+	    !strstr(text, "\"godwit.dev/migration\"") ||
+	    gw_json_parse(text, len, t->config_path, &t->config, &ignored) < 0)
+		return false;
+	return gw_json_str(notes_of(t), "godwit.dev/migration", "")[0] &&
+	       strcmp(gw_json_str(notes_of(t), "io.kubernetes.cri.container-type", ""), "sandbox") != 0;
+}
+
+static void gw_end_target(struct target *t)
+{
+	yyjson_doc_free(t->config);
+}
+
+int target_create(const struct cmdline *c, const char *runc, struct gw_err *e)
+{
+	char here[PATH_MAX];
+	gw_auto(target) struct target t = {0};
+	gw_auto(jdoc) yyjson_doc *answer = NULL;
+	if (!is_target(c, runc, &t))
+		return 0;
+	if (c->pid_file && c->pid_file[0] != '/' && getcwd(here, sizeof(here)))
+		gw_path(t.pid_file, sizeof(t.pid_file), "%s/%s", here, c->pid_file);
+	else if (c->pid_file)
+		gw_path(t.pid_file, sizeof(t.pid_file), "%s", c->pid_file);
+	int rc = claim(c, notes_of(&t), t.bundle, false, &answer, e);
+	if (rc < 0)
+		return rc;
+	yyjson_val *go = yyjson_doc_get_root(answer);
+	const char *what = gw_json_str(go, "go", "");
+	if (!strcmp(what, "create"))
+		return 0;
+	if (!strcmp(what, "keep"))
+		return leave_keeper(&t, e);
+	return restore(&t, go, t.pid_file[0] ? t.pid_file : NULL, e);
 }

@@ -38,13 +38,29 @@ static int finalizers(struct gw_kube *k, const struct gw_migration *m, bool put,
 	return rc == -ENOENT ? 0 : rc;
 }
 
-static yyjson_val *running_container(yyjson_val *pod)
+static const char *id_of(yyjson_val *pod, const char *name)
 {
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), "containerStatuses"));
 	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
-		if (yyjson_obj_get(yyjson_obj_get(c, "state"), "running"))
-			return c;
-	return NULL;
+		if (!strcmp(gw_json_str(c, "name", ""), name)) {
+			const char *id = gw_json_str(c, "containerID", ""), *bare = strstr(id, "://");
+			return bare ? bare + 3 : id;
+		}
+	return "";
+}
+
+/* In the order of the spec: kubelet starts them so. */
+static yyjson_mut_val *containers_of(yyjson_mut_doc *doc, yyjson_val *pod)
+{
+	yyjson_mut_val *all = yyjson_mut_arr(doc);
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "spec"), "containers"));
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));) {
+		yyjson_mut_val *o = yyjson_mut_arr_add_obj(doc, all);
+		const char *name = gw_json_str(c, "name", "");
+		yyjson_mut_obj_add_strcpy(doc, o, "name", name);
+		yyjson_mut_obj_add_strcpy(doc, o, "id", id_of(pod, name));
+	}
+	return all;
 }
 
 static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, uint16_t port,
@@ -53,8 +69,6 @@ static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_
 	char here[200] = "", there[200] = "";
 	bool exists, has;
 	const struct ctrl_pod *p = &v->seen.source;
-	yyjson_val *c = running_container(root_of(v->source));
-	const char *id = gw_json_str(c, "containerID", ""), *bare = strstr(id, "://");
 	int rc = ctrl_node(k, p->node, port, &exists, &has, here, sizeof(here), e);
 	if (rc == 0)
 		rc = ctrl_node(k, m->to, port, &exists, &has, there, sizeof(there), e);
@@ -74,8 +88,7 @@ static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_
 	yyjson_mut_obj_add_strcpy(doc, source, "podUID", p->uid);
 	yyjson_mut_obj_add_strcpy(doc, source, "node", p->node);
 	yyjson_mut_obj_add_strcpy(doc, source, "address", here);
-	yyjson_mut_obj_add_strcpy(doc, source, "container", gw_json_str(c, "name", ""));
-	yyjson_mut_obj_add_strcpy(doc, source, "containerID", bare ? bare + 3 : id);
+	yyjson_mut_obj_add_val(doc, source, "containers", containers_of(doc, root_of(v->source)));
 	yyjson_mut_obj_add_strcpy(doc, target, "node", m->to);
 	yyjson_mut_obj_add_strcpy(doc, target, "address", there);
 	yyjson_mut_obj_add_val(doc, o, "source", source);

@@ -48,15 +48,12 @@ static const char *condition(yyjson_val *pod, const char *type, const char **rea
 	return "";
 }
 
-static unsigned running_containers(yyjson_val *pod)
+static unsigned running(yyjson_val *pod, const char *list)
 {
 	unsigned n = 0;
-	static const char *const lists[] = {"containerStatuses", "initContainerStatuses"};
-	for (size_t i = 0; i < gw_countof(lists); i++) {
-		yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), lists[i]));
-		for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
-			n += yyjson_obj_get(yyjson_obj_get(c, "state"), "running") != NULL;
-	}
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), list));
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
+		n += yyjson_obj_get(yyjson_obj_get(c, "state"), "running") != NULL;
 	return n;
 }
 
@@ -88,7 +85,10 @@ static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 	p->mirror = gw_json_str(notes, "kubernetes.io/config.mirror", "")[0];
 	p->host_network = gw_json_bool(spec, "hostNetwork", false);
 	p->our_runtime = !strcmp(gw_json_str(spec, "runtimeClassName", ""), "godwit");
-	p->containers = running_containers(o);
+	p->shared_pids = gw_json_bool(spec, "shareProcessNamespace", false);
+	p->containers = (unsigned)yyjson_arr_size(yyjson_obj_get(spec, "containers"));
+	p->running_containers = running(o, "containerStatuses");
+	p->sidecars = running(o, "initContainerStatuses");
 	bool refused = !strcmp(condition(o, "PodScheduled", &reason, &words), "False");
 	p->unschedulable = refused && !strcmp(reason, "Unschedulable");
 	COPY(p->words, words);

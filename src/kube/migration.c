@@ -71,8 +71,12 @@ static void parse_status(yyjson_val *status, struct gw_migration *m)
 	COPY(m->source_uid, gw_json_str(source, "podUID", ""));
 	COPY(m->source_node, gw_json_str(source, "node", ""));
 	COPY(m->source_address, gw_json_str(source, "address", ""));
-	COPY(m->container, gw_json_str(source, "container", ""));
-	COPY(m->container_id, gw_json_str(source, "containerID", ""));
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(source, "containers"));
+	for (yyjson_val *c; m->ncontainers < GW_CONTAINERS_MAX && (c = yyjson_arr_iter_next(&it));) {
+		struct gw_k8s_container *to = &m->containers[m->ncontainers++];
+		COPY(to->name, gw_json_str(c, "name", ""));
+		COPY(to->id, gw_json_str(c, "id", ""));
+	}
 	m->source_gone = gw_json_bool(source, "gone", false);
 	COPY(m->target_pod, gw_json_str(target, "pod", ""));
 	COPY(m->target_uid, gw_json_str(target, "podUID", ""));

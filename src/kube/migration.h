@@ -4,7 +4,7 @@
 /* migration: the Migration object (deploy/crds, docs/kube.md), as the programs
  * that meet in it read and write it. Plain values, fixed sizes (an API server
  * refuses longer names); owned by the caller. */
-enum { GW_K8S_NAME = 254, GW_K8S_NS = 64, GW_K8S_UID = 40 };
+enum { GW_K8S_NAME = 254, GW_K8S_NS = 64, GW_K8S_UID = 40, GW_K8S_LABEL = 64, GW_CONTAINERS_MAX = 16 };
 
 struct gw_migration {
 	char namespace[GW_K8S_NS], name[GW_K8S_NAME], uid[GW_K8S_UID];
@@ -20,7 +20,10 @@ struct gw_migration {
 	/* status */
 	char phase[16], reason[64], method[16];
 	char source_uid[GW_K8S_UID], source_node[GW_K8S_NAME], source_address[128];
-	char container[GW_K8S_NAME], container_id[128];
+	unsigned ncontainers; /* status.source.containers, in the order in which they are started */
+	struct gw_k8s_container {
+		char name[GW_K8S_LABEL], id[128];
+	} containers[GW_CONTAINERS_MAX];
 	char target_pod[GW_K8S_NAME], target_uid[GW_K8S_UID], target_node[GW_K8S_NAME], target_address[128];
 	bool checked;          /* status.network is there */
 	bool abort;            /* the controller asks the agent to end it */

@@ -27,7 +27,7 @@ struct gw_claiming {
 static struct gw_claiming *find_locked(struct gw_daemon *d, const char *mig, const char *name)
 {
 	for (struct gw_claiming *k = d->claims; k; k = k->next)
-		if (!strcmp(k->c.mig, mig) && !strcmp(k->c.name, name) && k->state != REFUSED)
+		if (!strcmp(k->c.mig, mig) && !strcmp(k->c.name, name) && k->state < GO)
 			return k;
 	return NULL;
 }
@@ -55,12 +55,22 @@ static int read_request(int fd, yyjson_val *req, struct gw_claim *c, struct gw_e
 	}
 	if (!gw_mig_valid(c->mig))
 		return gw_fail_code(e, GW_INPUT, "NoSuchMigration", "claim: \"%s\" is not a migration's id", c->mig);
+	c->kept = gw_json_bool(req, "kept", false);
 	struct ucred who;
 	socklen_t len = sizeof(who);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
 		return gw_fail(e, GW_SYS, errno, "ask who claims %s", c->id);
 	c->pid = who.pid;
 	return 0;
+}
+
+static yyjson_mut_doc *word(const char *go)
+{
+	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *o = yyjson_mut_obj(doc);
+	yyjson_mut_doc_set_root(doc, o);
+	yyjson_mut_obj_add_str(doc, o, "go", go);
+	return doc;
 }
 
 /* 1: this migration's pod has arrived before: its container was restarted. */
@@ -117,10 +127,7 @@ int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc 
 	if (rc < 0)
 		return rc;
 	if (rc == 1) {
-		*doc = yyjson_mut_doc_new(NULL);
-		yyjson_mut_val *o = yyjson_mut_obj(*doc);
-		yyjson_mut_doc_set_root(*doc, o);
-		yyjson_mut_obj_add_str(*doc, o, "go", "create");
+		*doc = word("create");
 		return 0;
 	}
 	gw_info("container claimed", kv_str("mig", k.c.mig), kv_str("name", k.c.name), kv_str("container", k.c.id));
@@ -149,10 +156,22 @@ int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc 
 	return rc;
 }
 
-bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name)
+void gw_claim_keep(struct gw_daemon *d, const char *mig, const char *name)
 {
 	pthread_mutex_lock(&d->lock);
-	bool here = find_locked(d, mig, name) != NULL;
+	struct gw_claiming *k = find_locked(d, mig, name);
+	if (k && k->state == WAITING && !k->c.kept) {
+		k->answer = word("keep");
+		k->state = GO;
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name, bool kept)
+{
+	pthread_mutex_lock(&d->lock);
+	struct gw_claiming *k = find_locked(d, mig, name);
+	bool here = k && k->state == WAITING && (!kept || k->c.kept);
 	pthread_mutex_unlock(&d->lock);
 	return here;
 }
@@ -173,10 +192,8 @@ int gw_claim_take(struct gw_daemon *d, const char *mig, const char *name, struct
 
 static yyjson_mut_doc *go_text(const struct gw_claim_folders *f)
 {
-	yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-	yyjson_mut_val *o = yyjson_mut_obj(doc);
-	yyjson_mut_doc_set_root(doc, o);
-	yyjson_mut_obj_add_str(doc, o, "go", "restore");
+	yyjson_mut_doc *doc = word("restore");
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
 	yyjson_mut_obj_add_strcpy(doc, o, "images", f->images);
 	yyjson_mut_obj_add_strcpy(doc, o, "work", f->work);
 	yyjson_mut_obj_add_strcpy(doc, o, "preload", f->preload);

@@ -33,6 +33,7 @@ struct gw_claim {
 	char root[PATH_MAX]; /* runc's --root */
 	char bundle[PATH_MAX];
 	pid_t pid; /* becomes runc restore */
+	bool kept; /* its runtime believes that it runs: a keeper stands for it */
 };
 
 struct gw_claim_folders {
@@ -45,7 +46,11 @@ struct gw_claim_folders {
  * has gone away. */
 int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc **doc, struct gw_err *e);
 
-bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name);
+/* kept: only one for which a keeper stands counts. */
+bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name, bool kept);
+/* Of a pod's containers a node agent creates the next one only when this one runs.
+ * Its runtime is told to go away and leave a keeper, which claims it once more. */
+void gw_claim_keep(struct gw_daemon *d, const char *mig, const char *name);
 /* -ENOENT: it is not there (any more). */
 int gw_claim_take(struct gw_daemon *d, const char *mig, const char *name, struct gw_claim *out, struct gw_err *e);
 void gw_claim_go(struct gw_daemon *d, const struct gw_claim *c, const struct gw_claim_folders *f);

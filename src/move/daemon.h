@@ -90,6 +90,13 @@ struct gw_move_opts {
 	bool same_name; /* its pod's object goes before the freeze: kept from its runtime's kill from then on */
 };
 void gw_move_defaults(struct gw_move_opts *o);
+/* The containers of one pod, which move as one (group.h), in the order in which
+ * they are started; o->container and o->claim are theirs. *out: the first one's. */
+struct gw_member {
+	char container[256], claim[128];
+};
+int gw_source_start_pod(struct gw_daemon *d, const struct gw_move_opts *o, const struct gw_member *m, unsigned n,
+                        struct gw_progress **out, struct gw_err *e);
 /* Start it in a thread of its own. *out: a reference for the caller. */
 int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e);
 int gw_source_cancel(struct gw_daemon *d, const char *mig, struct gw_err *e); /* by its id or its container */

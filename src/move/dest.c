@@ -42,6 +42,7 @@ static struct gw_dest *session_new(struct gw_daemon *d, struct gw_conn *c, const
 	s->d = d;
 	(void)snprintf(s->mig, sizeof(s->mig), "%s", mig);
 	(void)snprintf(s->peer, sizeof(s->peer), "%s", gw_conn_peer(c));
+	(void)snprintf(s->claim_mig, sizeof(s->claim_mig), "%s", mig);
 	gw_mig_dir(d, mig, s->dir, sizeof(s->dir));
 	gw_commit_path(d->cfg.state_dir, mig, s->commit_file, sizeof(s->commit_file));
 	pthread_mutex_init(&s->lock, NULL);
@@ -162,6 +163,15 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 {
 	pthread_mutex_lock(&s->lock);
 	bool first = s->state == D_PREPARED;
+	if (first && s->pod_of.members) {
+		/* Of a pod it is the leader who is told, when all are ready. */
+		int ready = s->pod_of.member ? gw_fail(e, GW_PEER, EPROTO, "a commit for one container of a pod")
+		                             : gw_dest_pod_ready(s, e);
+		if (ready < 0) {
+			pthread_mutex_unlock(&s->lock);
+			return ready;
+		}
+	}
 	/* The commit point: this file. Everything after it only follows. */
 	int rc = first ? gw_write_file(s->commit_file, s->peer, strlen(s->peer), e) : 0;
 	if (rc == 0 && !gw_dest_next(&s->state, DE_COMMIT))
@@ -175,6 +185,7 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 			gw_error("route to the arrived container not set", kv_str("mig", s->mig),
 			         kv_str("reason", why.text));
 		gw_restore_resume(s->restore);
+		gw_dest_pod_commit(s);
 		s->resume_us = gw_now_us() - t0;
 		s->journal.dest = s->state;
 		if (gw_journal_write(s->d->cfg.state_dir, &s->journal, &why) < 0)
@@ -276,9 +287,12 @@ static void put_on_record(struct gw_dest *s)
 static void settle(struct gw_dest *s)
 {
 	struct gw_err e;
+	if (s->pod_of.member)
+		return; /* the network is the leader's to look after */
 	if (gw_mover_routed.settle(gw_dest_net_id(s), &s->pod, &e) < 0)
 		gw_error("the arrived container cannot end connections", kv_str("mig", s->mig),
 		         kv_str("reason", e.text));
+	gw_dest_pod_talk(s->journal.netns_path, s->mig);
 	if (s->claim_name[0])
 		put_on_record(s);
 }
@@ -318,7 +332,12 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 		return gw_dest_shmem(s, o, e);
 	if (!strcmp(type, "claims?")) {
 		struct gw_msg m = gw_msg_new("claims");
-		yyjson_mut_obj_add_bool(m.doc, m.root, "here", gw_claim_here(s->d, s->mig, s->claim_name));
+		/* Those that are started before the last one must seem to run, or it is never created. */
+		if (s->pod_of.member + 1 < s->pod_of.members)
+			gw_claim_keep(s->d, s->claim_mig, s->claim_name);
+		yyjson_mut_obj_add_bool(
+		        m.doc, m.root, "here",
+		        gw_claim_here(s->d, s->claim_mig, s->claim_name, s->pod_of.member + 1 < s->pod_of.members));
 		return gw_msg_send(c, &m, e);
 	}
 	if (!strcmp(type, "arm"))
@@ -408,7 +427,7 @@ static void refuse_claims(struct gw_dest *s, const struct gw_err *e)
 	struct gw_err why = *e;
 	if (why.class == GW_OK)
 		(void)gw_fail_code(&why, GW_RETRY, "Aborted", "migration %s was called off by its source", s->mig);
-	gw_claim_refuse(s->d, s->mig, &why);
+	gw_claim_refuse(s->d, s->claim_mig, &why);
 }
 
 static void session_run(struct gw_dest *s, struct gw_conn *c)
@@ -425,7 +444,7 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 		(void)dest_step(s, DE_FAIL);
 		data_stop(s);
 		gw_dest_discard(s);
-		gw_claim_refuse(s->d, s->mig, &e);
+		gw_claim_refuse(s->d, s->claim_mig, &e);
 		tell_failure(s, c, &e);
 	} else if (rc < 0 && s->state == D_PREPARED) {
 		ask_until_decided(s);
@@ -436,7 +455,8 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 		/* Kept until the source has said that it is gone: asked again,
 		 * "unknown" would let it thaw. */
 		if (gone) {
-			(void)unlink(s->commit_file);
+			if (!s->pod_of.member)
+				(void)unlink(s->commit_file);
 			gw_journal_remove(s->d->cfg.state_dir, s->mig);
 		}
 	} else {
@@ -467,6 +487,7 @@ void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 	} else {
 		(void)gw_msg_send_error(c, &e, &ignored);
 	}
+	gw_dest_pod_leave(s);
 	if (!taken) {
 		pthread_mutex_lock(&d->lock);
 		for (struct gw_dest **p = &d->dests; *p; p = &(*p)->next)

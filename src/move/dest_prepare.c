@@ -107,7 +107,10 @@ int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 		rc = gw_pod_from_json(yyjson_obj_get(msg, "pod"), &s->pod, e);
 	if (rc < 0)
 		return gw_wrap(e, "prepare");
-	if (s->d->may_come && !s->d->may_come(s->d->may_come_ctx, s->mig, s->peer))
+	rc = gw_dest_pod_join(s, msg, e);
+	if (rc < 0)
+		return gw_wrap(e, "prepare");
+	if (s->d->may_come && !s->d->may_come(s->d->may_come_ctx, s->claim_mig, s->peer))
 		return gw_fail_code(e, GW_INPUT, "UnknownMigration",
 		                    "the API server knows of no migration %s from %s to this node", s->mig, s->peer);
 	if (!name_is_safe(id) || s->store)
@@ -125,7 +128,8 @@ int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 		return gw_fail(e, GW_SYS, ENOMEM, "prepare %s", id);
 	(void)snprintf(s->journal.container, sizeof(s->journal.container), "%s", id);
 	(void)snprintf(s->peer_instance, sizeof(s->peer_instance), "%s", gw_json_str(msg, "instance", ""));
-	s->journal.pod_json = yyjson_val_write(yyjson_obj_get(msg, "pod"), 0, NULL);
+	if (!s->pod_of.member)
+		s->journal.pod_json = yyjson_val_write(yyjson_obj_get(msg, "pod"), 0, NULL);
 	s->journal.dest = s->state;
 	s->journal.is_claimed = s->claim_name[0];
 	rc = gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
@@ -171,7 +175,7 @@ static int give_stdio(struct gw_dest *s, struct gw_err *e)
 /* The container that its runtime is creating: from here on its id is ours. */
 static int take_claim(struct gw_dest *s, struct gw_err *e)
 {
-	int rc = gw_claim_take(s->d, s->mig, s->claim_name, &s->claim, e);
+	int rc = gw_claim_take(s->d, s->claim_mig, s->claim_name, &s->claim, e);
 	if (rc < 0)
 		return rc;
 	(void)snprintf(s->container, sizeof(s->container), "%s", s->claim.id);
@@ -249,6 +253,8 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 	if (!s->store || s->restore)
 		return gw_fail(e, GW_PEER, EPROTO, "arm before prepare, or for the second time");
 	int rc = s->claim_name[0] ? take_claim(s, e) : 0;
+	if (rc == 0)
+		rc = gw_dest_pod_quiet(s, e);
 	if (rc == 0)
 		rc = gw_dest_files_place(s, e);
 	if (rc == 0)

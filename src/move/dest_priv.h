@@ -6,6 +6,7 @@
 #include "mem/store.h"
 #include "move/claim.h"
 #include "move/daemon.h"
+#include "move/group.h"
 #include "move/handover.h"
 #include "move/journal.h"
 #include "move/recv.h"
@@ -15,14 +16,25 @@
  *
  * Owned by the thread of its control connection. Under `lock`: state, wake,
  * data_active; a decision (commit, abort) may come from a query connection. */
+/* One pod's containers (group.h). The leader's session knows the others', under
+ * its lock; they know it by its id. */
+struct gw_dest_pod {
+	unsigned members, member; /* 0 of 0: alone */
+	char leader[40];
+	struct gw_dest *others[GW_GROUP_MAX];
+	unsigned nothers;
+};
+
 struct gw_dest {
 	struct gw_dest *next;
 	struct gw_daemon *d;
 	char mig[40];
-	char peer[128];         /* the source's certificate name */
-	char peer_instance[40]; /* its STATE/instance when it began (resolve.c) */
-	char container[256];    /* of a claimed one the new id, from arm on */
-	char claim_name[128];   /* "": godwitd makes the container */
+	char peer[128];            /* the source's certificate name */
+	char peer_instance[40];    /* its STATE/instance when it began (resolve.c) */
+	char container[256];       /* of a claimed one the new id, from arm on */
+	char claim_name[128];      /* "": godwitd makes the container */
+	char claim_mig[40];        /* whose claims are ours: the pod's migration */
+	struct gw_dest_pod pod_of; /* the containers that are committed with it */
 	struct gw_claim claim;
 	char dir[PATH_MAX];    /* STATE/mig/MIG: images, work, sockets */
 	char bundle[PATH_MAX]; /* STATE/bundles/CONTAINER */
@@ -57,6 +69,17 @@ struct gw_dest {
 int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* the source's list */
 int gw_dest_object(void *dest, uint64_t id, int *out_fd);                /* a gw_home_object_fn */
 int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* after the restore: all of it? */
+
+/* dest_pod.c */
+int gw_dest_pod_join(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* at prepare */
+void gw_dest_pod_leave(struct gw_dest *s);
+int gw_dest_pod_ready(struct gw_dest *s, struct gw_err *e); /* leader, locked: are all prepared? */
+void gw_dest_pod_commit(struct gw_dest *s);                 /* leader, locked, after the commit point */
+/* A copy whose sockets are there before those of the container it is connected with
+ * must hear no RST for that (leader, claimed): until gw_dest_pod_talk. */
+int gw_dest_pod_quiet(struct gw_dest *s, struct gw_err *e);
+void gw_dest_pod_talk(const char *netns_path, const char *mig);
+bool gw_dest_pod_led(struct gw_dest *s); /* is its leader's session still there? */
 
 /* dest_files.c */
 int gw_dest_files_prepare(struct gw_dest *s, yyjson_val *trees, struct gw_err *e);

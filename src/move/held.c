@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "move/daemon.h"
+#include "move/group.h"
 
 struct gw_held {
 	struct gw_held *next;
@@ -89,13 +90,16 @@ int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e)
 {
 	uint64_t one = 1;
 	pthread_mutex_lock(&d->lock);
-	struct gw_held *h = find_locked(d, mig);
-	if (h)
-		(void)!write(h->released, &one, sizeof(one));
+	bool any = false;
+	for (struct gw_held *h = d->held; h; h = h->next)
+		if (gw_group_is_of(h->mig, mig)) {
+			(void)!write(h->released, &one, sizeof(one));
+			any = true;
+		}
 	pthread_mutex_unlock(&d->lock);
-	return h ? 0
-	         : gw_fail_code(e, GW_INPUT, "NoSuchMigration", "no container is held for migration %s on this host",
-	                        mig);
+	return any ? 0
+	           : gw_fail_code(e, GW_INPUT, "NoSuchMigration", "no container is held for migration %s on this host",
+	                          mig);
 }
 
 bool gw_held_moved(struct gw_daemon *d, const char *mig)

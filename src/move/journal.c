@@ -42,6 +42,7 @@ int gw_journal_write(const char *state_dir, const struct gw_journal *j, struct g
 	yyjson_mut_obj_add_str(doc, o, "netns_path", j->netns_path);
 	yyjson_mut_obj_add_bool(doc, o, "claimed", j->is_claimed);
 	yyjson_mut_obj_add_str(doc, o, "sandbox", j->sandbox);
+	yyjson_mut_obj_add_str(doc, o, "leader", j->leader);
 	yyjson_mut_obj_add_str(doc, o, "pod", j->pod_json ?: "");
 	size_t len;
 	gw_auto(mem) char *text = gw_json_text(doc, &len);
@@ -79,6 +80,7 @@ int gw_journal_read(const char *path, struct gw_journal *out, struct gw_err *e)
 	get(o, "cpu_quota", j.cpu_quota, sizeof(j.cpu_quota));
 	get(o, "netns_path", j.netns_path, sizeof(j.netns_path));
 	get(o, "sandbox", j.sandbox, sizeof(j.sandbox));
+	get(o, "leader", j.leader, sizeof(j.leader));
 	j.is_claimed = gw_json_bool(o, "claimed", false);
 	const char *pod = gw_json_str(o, "pod", "");
 	j.pod_json = *pod ? strdup(pod) : NULL;

@@ -27,7 +27,8 @@ struct gw_journal {
 	char netns_path[PATH_MAX];
 	bool is_claimed; /* a container runtime's: see move/claim.h */
 	char sandbox[256];
-	char *pod_json; /* owned; NULL until known */
+	char leader[64]; /* whose commit is ours (group.h); "": our own */
+	char *pod_json;  /* owned; NULL until known */
 };
 
 int gw_journal_write(const char *state_dir, const struct gw_journal *j, struct gw_err *e);

@@ -24,7 +24,13 @@
 #include "move/msg.h"
 #include "move/source_priv.h"
 
-enum { ASK_EVERY_MS = 500, ASK_TIMEOUT_MS = 3000, KILL_TIMEOUT_MS = 10000, DELETE_TIMEOUT_MS = 20000 };
+enum {
+	LEADER_LOOK_MS = 20,
+	ASK_EVERY_MS = 500,
+	ASK_TIMEOUT_MS = 3000,
+	KILL_TIMEOUT_MS = 10000,
+	DELETE_TIMEOUT_MS = 20000
+};
 
 /* ---- words of a person ---- */
 
@@ -148,8 +154,33 @@ void gw_resolve_source(struct gw_daemon *d, const char *mig, const char *peer, s
 	}
 }
 
+/* One container of a pod: its leader's session on this host decides. */
+static void follow_leader(struct gw_dest *s)
+{
+	for (;;) {
+		bool led = gw_dest_pod_led(s);
+		pthread_mutex_lock(&s->lock);
+		bool decided = s->state != D_PREPARED;
+		pthread_mutex_unlock(&s->lock);
+		if (decided)
+			return;
+		/* A leader that commits commits us before it is anything else. */
+		if (!led) {
+			gw_dest_abort(s);
+			return;
+		}
+		struct pollfd p[2] = {{.fd = s->wake_fd, .events = POLLIN}, {.fd = s->d->stop_fd, .events = POLLIN}};
+		if (poll(p, 2, LEADER_LOOK_MS) > 0 && p[1].revents)
+			return;
+	}
+}
+
 void gw_resolve_dest(struct gw_dest *s)
 {
+	if (s->pod_of.member) {
+		follow_leader(s);
+		return;
+	}
 	for (;;) {
 		char state[24] = "", instance[40] = "";
 		struct gw_err e = {.class = GW_OK};
@@ -273,11 +304,15 @@ static void end_of_claimed(struct gw_daemon *d, struct gw_journal *j)
 /* Its network is open and its runtime has its way again. */
 static void unmark(struct gw_daemon *d, const struct gw_journal *j, const struct gw_pod *pod)
 {
-	char path[PATH_MAX + 300];
 	struct gw_err e;
 	for (unsigned i = 0; i < pod->naddrs; i++)
 		if (gw_ipam_away_clear(d->cfg.cni_dir, &pod->addrs[i], &e) < 0)
 			gw_error("address still marked as away", kv_str("mig", j->mig), kv_str("reason", e.text));
+}
+
+static void unhold(struct gw_daemon *d, const struct gw_journal *j)
+{
+	char path[PATH_MAX + 300];
 	gw_path(path, sizeof(path), "%s/held/%s", d->cfg.state_dir, j->container);
 	(void)unlink(path);
 }
@@ -296,6 +331,8 @@ static void end_of_source(struct gw_daemon *d, struct gw_journal *j, bool moved)
 			gw_warn("network not opened again", kv_str("mig", j->mig), kv_str("reason", e.text));
 		if (have_pod && j->is_claimed)
 			unmark(d, j, &pod);
+		if (j->is_claimed)
+			unhold(d, j);
 		if (j->cpu_quota_path[0])
 			(void)gw_write_knob(j->cpu_quota_path, j->cpu_quota);
 		if (j->freezer_dir[0] && gw_freezer_thaw(j->freezer_dir, &e) < 0 && e.err != ENOENT)
@@ -328,6 +365,19 @@ struct recovery {
 	struct gw_journal j;
 };
 
+/* Had the leader said commit, or may it have? Its entry tells. */
+static bool leader_has_committed(struct gw_daemon *d, const char *leader)
+{
+	char path[PATH_MAX];
+	struct gw_journal j;
+	gw_path(path, sizeof(path), "%s/journal/%s.json", d->cfg.state_dir, leader);
+	if (gw_journal_read(path, &j, NULL) < 0)
+		return false;
+	bool yes = j.is_source && (j.source == S_COMMITTING || j.source == S_MOVED);
+	gw_journal_done(&j);
+	return yes;
+}
+
 /* In doubt, or moved and kept. */
 static void *doubt_main(void *arg)
 {
@@ -336,8 +386,14 @@ static void *doubt_main(void *arg)
 	bool committed = false;
 	if (r->j.source == S_MOVED)
 		committed = true;
-	else
-		gw_resolve_source(r->d, r->j.mig, r->j.peer, &why, &committed);
+	else if (!r->j.leader[0] || leader_has_committed(r->d, r->j.leader))
+		gw_resolve_source(r->d, r->j.leader[0] ? r->j.leader : r->j.mig, r->j.peer, &why, &committed);
+	if (committed && r->j.source == S_COMMITTING && r->j.is_claimed) {
+		struct gw_err e;
+		r->j.source = S_MOVED; /* its leader's entry may be gone before ours */
+		if (gw_journal_write(r->d->cfg.state_dir, &r->j, &e) < 0)
+			gw_error("journal not written", kv_str("mig", r->j.mig), kv_str("reason", e.text));
+	}
 	gw_info("doubt resolved", kv_str("mig", r->j.mig), kv_str("container", r->j.container),
 	        kv_str("outcome", committed ? "moved" : "kept"));
 	end_of_source(r->d, &r->j, committed);
@@ -372,7 +428,7 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	bool have_pod = j->pod_json && gw_json_parse(j->pod_json, strlen(j->pod_json), "journal", &doc, &e) == 0 &&
 	                gw_pod_from_json(yyjson_doc_get_root(doc), &pod, &e) == 0;
-	gw_commit_path(d->cfg.state_dir, j->mig, path, sizeof(path));
+	gw_commit_path(d->cfg.state_dir, j->leader[0] ? j->leader : j->mig, path, sizeof(path));
 	if (j->dest == D_COMMITTED || access(path, F_OK) == 0) {
 		if (have_pod && gw_mover_routed.activate(j->is_claimed ? j->sandbox : j->container, &pod, &e) < 0)
 			gw_error("route to the arrived container not set", kv_str("mig", j->mig),
@@ -380,6 +436,7 @@ static void recover_dest(struct gw_daemon *d, struct gw_journal *j)
 		if (have_pod && gw_mover_routed.settle(j->container, &pod, &e) < 0)
 			gw_error("the arrived container cannot end connections", kv_str("mig", j->mig),
 			         kv_str("reason", e.text));
+		gw_dest_pod_talk(j->netns_path, j->mig);
 		j->dest = D_COMMITTED;
 		if (gw_journal_write(d->cfg.state_dir, j, &e) < 0)
 			gw_error("journal not written", kv_str("mig", j->mig), kv_str("reason", e.text));

@@ -87,6 +87,7 @@ static void source_free(struct gw_source *s)
 	(void)gw_remove_tree(s->dir, &ignored);
 	if (s->cancel_fd >= 0)
 		(void)close(s->cancel_fd);
+	gw_group_unref(s->group);
 	gw_progress_unref(s->progress);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -100,6 +101,29 @@ static int work(struct gw_source *s, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_source_handover(s, e);
 	return rc;
+}
+
+static void wake(struct gw_source *s);
+
+/* One that fails fails all. What it failed with is everybody's reason. */
+static void fail_group(struct gw_source *s, struct gw_err *e)
+{
+	if (!s->group)
+		return;
+	gw_group_fail(s->group, e);
+	if (!s->member)
+		gw_group_decide(s->group, false);
+	(void)gw_group_failed(s->group, e);
+	pthread_mutex_lock(&s->d->lock);
+	for (struct gw_source *o = s->d->sources; o; o = o->next) {
+		if (o == s || o->group != s->group)
+			continue;
+		pthread_mutex_lock(&o->lock);
+		if (o->state != S_COMMITTING && o->state != S_MOVED)
+			wake(o);
+		pthread_mutex_unlock(&o->lock);
+	}
+	pthread_mutex_unlock(&s->d->lock);
 }
 
 static void *source_main(void *arg)
@@ -118,11 +142,13 @@ static void *source_main(void *arg)
 		        kv_u64("rounds", r.rounds), kv_u64("bytes", r.bytes));
 		gw_progress_end(s->progress, "Done", NULL);
 	} else {
+		fail_group(s, &e);
 		gw_source_undo(s);
 		gw_journal_remove(s->d->cfg.state_dir, s->mig);
+		bool off = s->group ? !strcmp(e.code, "Cancelled") : s->cancelled;
 		gw_warn("migration failed", kv_str("mig", s->mig), kv_str("container", s->o.container),
 		        kv_str("to", s->o.to), kv_str("code", e.code), kv_str("reason", e.text));
-		gw_progress_end(s->progress, s->cancelled ? "Cancelled" : "Failed", &e);
+		gw_progress_end(s->progress, off ? "Cancelled" : "Failed", &e);
 	}
 	list_remove(s);
 	source_free(s);
@@ -151,7 +177,8 @@ static bool is_moving(struct gw_daemon *d, const char *container)
 	return hit;
 }
 
-int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e)
+static int start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_group *group, unsigned member,
+                 struct gw_progress **out, struct gw_err *e)
 {
 	if (is_moving(d, o->container))
 		return gw_fail_code(e, GW_RETRY, "AlreadyMoving",
@@ -169,6 +196,10 @@ int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw
 	else
 		new_id(s->mig, sizeof(s->mig));
 	s->journal.is_claimed = o->claim[0];
+	s->group = group ? gw_group_ref(group) : NULL;
+	s->member = member;
+	if (member)
+		(void)snprintf(s->journal.leader, sizeof(s->journal.leader), "%s", group->leader);
 	gw_mig_dir(d, s->mig, s->dir, sizeof(s->dir));
 	pthread_mutex_init(&s->lock, NULL);
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -200,6 +231,43 @@ int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw
 	return 0;
 }
 
+int gw_source_start(struct gw_daemon *d, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e)
+{
+	return start(d, o, NULL, 0, out, e);
+}
+
+int gw_source_start_pod(struct gw_daemon *d, const struct gw_move_opts *o, const struct gw_member *m, unsigned n,
+                        struct gw_progress **out, struct gw_err *e)
+{
+	if (n == 0 || n > GW_GROUP_MAX || !o->mig[0])
+		return gw_fail(e, GW_INPUT, EINVAL, "a pod of %u containers", n);
+	struct gw_group *g = n > 1 ? gw_group_new(o->mig, n) : NULL;
+	struct gw_progress *leader = NULL;
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		struct gw_move_opts mine = *o;
+		struct gw_progress *p = NULL;
+		(void)snprintf(mine.container, sizeof(mine.container), "%s", m[i].container);
+		(void)snprintf(mine.claim, sizeof(mine.claim), "%s", m[i].claim);
+		if (i)
+			gw_group_id(o->mig, i, mine.mig);
+		rc = start(d, &mine, g, i, &p, e);
+		if (rc == 0 && i == 0)
+			leader = p;
+		else if (rc == 0)
+			gw_progress_unref(p);
+	}
+	if (rc < 0) {
+		/* Those that have begun wait for this one, and hear why it does not come. */
+		gw_group_fail(g, e);
+		gw_progress_unref(leader);
+	}
+	gw_group_unref(g);
+	if (rc == 0)
+		*out = leader;
+	return rc;
+}
+
 /* Wake every wait of s; its thread undoes. Under s->lock. */
 static void wake(struct gw_source *s)
 {
@@ -228,8 +296,10 @@ int gw_source_cancel(struct gw_daemon *d, const char *mig, struct gw_err *e)
 {
 	int rc = -ENOENT;
 	pthread_mutex_lock(&d->lock);
+	/* The first of a pod that is woken wakes the others (fail_group). */
 	for (struct gw_source *s = d->sources; s && rc == -ENOENT; s = s->next) {
-		if (strcmp(s->mig, mig) != 0 && strcmp(s->o.container, mig) != 0)
+		bool of_pod = s->group && !strcmp(s->group->leader, mig);
+		if (!of_pod && strcmp(s->mig, mig) != 0 && strcmp(s->o.container, mig) != 0)
 			continue;
 		pthread_mutex_lock(&s->lock);
 		rc = s->state == S_COMMITTING || s->state == S_MOVED ? -EBUSY : 0;

@@ -60,6 +60,11 @@ static int ask_to_prepare(struct gw_source *s, struct gw_err *e)
 	yyjson_mut_obj_add_uint(m.doc, m.root, "memory_bytes", memory_of(c));
 	if (s->o.claim[0])
 		yyjson_mut_obj_add_str(m.doc, m.root, "claim", s->o.claim);
+	if (s->group) {
+		yyjson_mut_obj_add_str(m.doc, m.root, "leader", s->group->leader);
+		yyjson_mut_obj_add_uint(m.doc, m.root, "members", s->group->members);
+		yyjson_mut_obj_add_uint(m.doc, m.root, "member", s->member);
+	}
 	yyjson_mut_val *trees = yyjson_mut_arr(m.doc);
 	for (size_t i = 0; i < s->trees.n; i++) {
 		yyjson_mut_val *t = yyjson_mut_arr_add_obj(m.doc, trees);
@@ -104,7 +109,8 @@ static int pod_to_journal(struct gw_source *s, struct gw_err *e)
 	yyjson_mut_val *o = yyjson_mut_obj(doc);
 	yyjson_mut_doc_set_root(doc, o);
 	gw_pod_to_json(&s->pod, doc, o);
-	s->journal.pod_json = gw_json_text(doc, NULL);
+	if (!s->member) /* the network is the leader's to look after */
+		s->journal.pod_json = gw_json_text(doc, NULL);
 	(void)snprintf(s->journal.freezer_dir, sizeof(s->journal.freezer_dir), "%s", s->container->freezer_dir);
 	(void)snprintf(s->journal.netns_path, sizeof(s->journal.netns_path), "%s", s->container->netns_path);
 	return gw_source_journal(s, e);
@@ -195,8 +201,12 @@ int gw_source_prepare(struct gw_source *s, struct gw_err *e)
 	rc = pod_to_journal(s, e);
 	if (rc == 0)
 		rc = gw_source_files_list(s, e);
+	if (rc == 0 && s->member)
+		rc = gw_group_wait(s->group, GW_GROUP_PREPARED, 1, e);
 	if (rc == 0)
 		rc = ask_to_prepare(s, e);
+	if (rc == 0 && !s->member)
+		gw_group_arrive(s->group, GW_GROUP_PREPARED);
 	if (rc == 0)
 		rc = dial_data(s, e);
 	if (rc == 0)
@@ -365,6 +375,17 @@ static int start_tracking(struct gw_source *s, struct gw_err *e)
 	return 0;
 }
 
+static int ask_claim(struct gw_source *s, bool *out_here, struct gw_err *e)
+{
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	int rc = gw_msg_send_type(s->ctl, "claims?", e);
+	if (rc == 0)
+		rc = gw_msg_expect(s->ctl, "claims", PREPARE_TIMEOUT_MS, &doc, e);
+	if (rc == 0)
+		*out_here = gw_json_bool(yyjson_doc_get_root(doc), "here", false);
+	return rc;
+}
+
 /* The destination's container runtime creates the container: has it come so
  * far? Until then rounds go on, at leisure. */
 static int wait_claim(struct gw_source *s, struct gw_err *e)
@@ -375,13 +396,17 @@ static int wait_claim(struct gw_source *s, struct gw_err *e)
 		if (rc < 0)
 			return rc;
 	}
+	bool here = false;
+	gw_group_arrive(s->group, GW_GROUP_COPIED);
 	for (;;) {
-		gw_auto(jdoc) yyjson_doc *doc = NULL;
 		uint64_t dirty;
-		int rc = gw_msg_send_type(s->ctl, "claims?", e);
-		if (rc == 0)
-			rc = gw_msg_expect(s->ctl, "claims", PREPARE_TIMEOUT_MS, &doc, e);
-		if (rc < 0 || gw_json_bool(yyjson_doc_get_root(doc), "here", false))
+		int rc = gw_group_failed(s->group, e);
+		if (rc == 0 && !here && gw_group_all(s->group, GW_GROUP_COPIED, 0)) {
+			rc = ask_claim(s, &here, e);
+			if (rc == 0 && here)
+				gw_group_arrive(s->group, GW_GROUP_READY);
+		}
+		if (rc < 0 || (here && gw_group_all(s->group, GW_GROUP_READY, 0)))
 			return s->cancelled ? still_wanted(s, e) : rc;
 		struct pollfd p = {.fd = s->cancel_fd, .events = POLLIN};
 		(void)poll(&p, 1, CLAIM_ASK_MS);

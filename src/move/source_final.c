@@ -83,7 +83,7 @@ static int mark_away(struct gw_source *s, struct gw_err *e)
 	char note[200];
 	int rc = gw_held_begin(s->d, s->mig, s->container->id, e);
 	(void)snprintf(note, sizeof(note), "%s to %s", s->mig, s->peer.name);
-	for (unsigned i = 0; rc == 0 && i < s->pod.naddrs; i++)
+	for (unsigned i = 0; rc == 0 && !s->member && i < s->pod.naddrs; i++)
 		rc = gw_ipam_away_set(s->d->cfg.cni_dir, &s->pod.addrs[i], note, e);
 	return rc;
 }
@@ -91,7 +91,7 @@ static int mark_away(struct gw_source *s, struct gw_err *e)
 static void unmark_away(struct gw_source *s)
 {
 	struct gw_err e;
-	for (unsigned i = 0; i < s->pod.naddrs; i++)
+	for (unsigned i = 0; !s->member && i < s->pod.naddrs; i++)
 		if (gw_ipam_away_clear(s->d->cfg.cni_dir, &s->pod.addrs[i], &e) < 0)
 			gw_error("address still marked as away", kv_str("mig", s->mig), kv_str("reason", e.text));
 	gw_held_end(s->d, s->mig);
@@ -105,9 +105,9 @@ static int arm(struct gw_source *s, struct gw_err *e)
 		rc = start_dump(s, e);
 	if (rc == 0 && s->o.claim[0])
 		rc = mark_away(s, e);
-	if (rc == 0)
+	if (rc == 0 && !s->member)
 		rc = gw_mover_routed.ready(s->container->id, &s->pod, s->peer.addrs, e);
-	if (rc == 0)
+	if (rc == 0 && !s->member)
 		rc = gw_hold_new(s->container->id, &s->pod, &s->hold, e);
 	if (rc == 0)
 		rc = start_guard(s, e);
@@ -127,7 +127,7 @@ static int arm(struct gw_source *s, struct gw_err *e)
 	}
 	if (rc == 0)
 		rc = gw_msg_send_type(s->ctl, "round", e);
-	return rc;
+	return rc < 0 ? rc : gw_group_meet(s->group, GW_GROUP_ARMED, e);
 }
 
 /* ---- in the freeze ---- */
@@ -297,11 +297,19 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	/* Now, and only now, our senders may take the CPU. */
 	(void)gw_sender_set_nice(s->sender, GW_FREEZE_NICE);
 	s->frozen_us = gw_now_us();
-	gw_hold_shut(s->hold);
+	if (!s->member) {
+		gw_hold_shut(s->hold);
+		gw_group_arrive(s->group, GW_GROUP_SHUT);
+	} else if ((rc = gw_group_wait(s->group, GW_GROUP_SHUT, 1, e)) < 0) {
+		return rc;
+	}
 	rc = stop_tasks(s, e);
+	if (rc == 0)
+		rc = gw_group_meet(s->group, GW_GROUP_FROZEN, e);
 	if (rc < 0)
 		return rc;
-	gw_hold_mute(s->hold);
+	if (!s->member)
+		gw_hold_mute(s->hold);
 	(void)gw_source_step(s, SE_FREEZE);
 	step_time(s, GW_STEP_STOP, s->frozen_us);
 	return write_smaps(s, e);
@@ -324,6 +332,20 @@ static int seal(struct gw_source *s, struct gw_err *e)
 	return gw_mover_routed.seal(s->container->id, &s->pod, e);
 }
 
+/* The leader commits for all of the pod: its outcome is ours. */
+static int with_leader(struct gw_source *s, struct gw_err *e)
+{
+	gw_group_arrive(s->group, GW_GROUP_COMMITTING);
+	bool committed = gw_group_outcome(s->group);
+	(void)gw_source_step(s, committed ? SE_HEAR_COMMITTED : SE_HEAR_ABORTED);
+	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+	f->resumed_at_us = gw_now_us();
+	f->frozen_at_us = s->frozen_us;
+	f->freeze_us = f->resumed_at_us - s->frozen_us;
+	gw_progress_done(s->progress);
+	return committed ? 0 : gw_fail_code(e, GW_RETRY, "PodNotMoved", "the pod was not moved");
+}
+
 /* From here on a failure is doubt: only the destination's word ends it. */
 static int commit(struct gw_source *s, struct gw_err *e)
 {
@@ -337,6 +359,14 @@ static int commit(struct gw_source *s, struct gw_err *e)
 	gw_guard_phase(s->guard, GUARD_STAY);
 	int rc = gw_source_journal(s, e);
 	if (rc < 0) { /* nothing was said yet: still ours to undo */
+		gw_guard_phase(s->guard, GUARD_THAW);
+		return rc;
+	}
+	if (s->member)
+		return with_leader(s, e);
+	rc = gw_group_meet(s->group, GW_GROUP_COMMITTING, e);
+	if (rc < 0) { /* nothing was said for anyone */
+		(void)gw_source_step(s, SE_HEAR_ABORTED);
 		gw_guard_phase(s->guard, GUARD_THAW);
 		return rc;
 	}
@@ -358,6 +388,9 @@ static int commit(struct gw_source *s, struct gw_err *e)
 		gw_resolve_source(s->d, s->mig, s->peer.name, &why, &committed);
 	}
 	(void)gw_source_step(s, committed ? SE_HEAR_COMMITTED : SE_HEAR_ABORTED);
+	if (!committed)
+		gw_group_fail(s->group, &why);
+	gw_group_decide(s->group, committed);
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
 	f->resumed_at_us = gw_now_us();
 	f->frozen_at_us = s->frozen_us;
@@ -397,9 +430,11 @@ int gw_source_handover(struct gw_source *s, struct gw_err *e)
 	}
 	if (rc == 0)
 		rc = gw_fault("source-restored", e);
+	if (rc == 0)
+		rc = gw_group_meet(s->group, GW_GROUP_RESTORED, e);
 	if (rc == 0) {
 		gw_progress_phase(s->progress, "Committing");
-		rc = seal(s, e);
+		rc = s->member ? 0 : seal(s, e);
 	}
 	if (rc == 0)
 		rc = commit(s, e);
@@ -474,10 +509,10 @@ static void keep_until_released(struct gw_source *s)
 	gw_held_end(s->d, s->mig);
 }
 
-void gw_source_moved(struct gw_source *s)
+/* The pod's packets go where it is now. */
+static void turn(struct gw_source *s)
 {
 	struct gw_err e;
-	(void)gw_fault("source-moved", &e);
 	uint64_t t0 = gw_now_us();
 	if (gw_mover_routed.turn(s->container->id, &s->pod, s->peer.addrs, &e) < 0)
 		gw_error("route not turned", kv_str("mig", s->mig), kv_str("reason", e.text));
@@ -490,6 +525,14 @@ void gw_source_moved(struct gw_source *s)
 	gw_progress_done(s->progress);
 	if (!s->was_in_doubt)
 		learn_fixed(s);
+}
+
+void gw_source_moved(struct gw_source *s)
+{
+	struct gw_err e;
+	(void)gw_fault("source-moved", &e);
+	if (!s->member)
+		turn(s);
 	gw_progress_phase(s->progress, "Moved");
 	/* Freeing its memory is work for a core and can wait: clients are
 	 * catching up now, here too when they are on this host. */

@@ -6,6 +6,7 @@
 #include "mem/track.h"
 #include "move/converge.h"
 #include "move/daemon.h"
+#include "move/group.h"
 #include "move/guard.h"
 #include "move/handover.h"
 #include "move/journal.h"
@@ -42,7 +43,9 @@ struct gw_source {
 	struct gw_container *container;
 	struct gw_pod pod;
 	struct gw_tracker *tracker;
-	struct gw_trees trees; /* of files */
+	struct gw_group *group; /* NULL: it moves alone */
+	unsigned member;        /* 0: the leader, or alone */
+	struct gw_trees trees;  /* of files */
 	struct gw_scan *scan;
 	struct gw_throttle throttle;
 	bool can_throttle;

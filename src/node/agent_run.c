@@ -63,10 +63,10 @@ static void fill_opts(const struct job *j, struct gw_move_opts *o)
 {
 	const struct gw_migration *m = &j->m;
 	gw_move_defaults(o);
-	(void)snprintf(o->container, sizeof(o->container), "%s", m->container_id);
+	(void)snprintf(o->container, sizeof(o->container), "%s", m->containers[0].id);
 	(void)snprintf(o->to, sizeof(o->to), "%.127s", m->target_node);
 	(void)snprintf(o->runc_root, sizeof(o->runc_root), "%s", j->a->d->cfg.runc_root);
-	(void)snprintf(o->claim, sizeof(o->claim), "%.127s", m->container);
+	(void)snprintf(o->claim, sizeof(o->claim), "%s", m->containers[0].name);
 	(void)snprintf(o->mig, sizeof(o->mig), "%s", m->uid);
 	o->same_name = !strcmp(m->method, "SameName");
 	if (m->max_freeze_ms)
@@ -130,14 +130,39 @@ static void tell_check(struct job *j, yyjson_val *result)
 		gw_error("the API server was not told of a check", kv_str("mig", j->m.uid), kv_str("reason", e.text));
 }
 
+/* Each container of the pod is looked at; what is said of one is said of the pod. */
+static int check_all(struct job *j, yyjson_mut_doc *doc, struct gw_err *e)
+{
+	struct gw_move_opts o;
+	int rc = 0;
+	bool ok = true;
+	yyjson_mut_val *root = yyjson_mut_doc_get_root(doc), *all = yyjson_mut_arr(doc);
+	fill_opts(j, &o);
+	for (unsigned i = 0; rc == 0 && i < j->m.ncontainers; i++) {
+		yyjson_mut_val *one = yyjson_mut_obj(doc);
+		(void)snprintf(o.container, sizeof(o.container), "%s", j->m.containers[i].id);
+		(void)snprintf(o.claim, sizeof(o.claim), "%s", j->m.containers[i].name);
+		rc = gw_source_check(j->a->d, &o, doc, one, e);
+		if (rc < 0)
+			break;
+		ok &= yyjson_mut_get_bool(yyjson_mut_obj_get(one, "ok"));
+		yyjson_mut_val *reasons = yyjson_mut_obj_get(one, "reasons"), *r;
+		while ((r = yyjson_mut_arr_remove_first(reasons)))
+			yyjson_mut_arr_append(all, r);
+		if (i == 0)
+			yyjson_mut_obj_add_val(doc, root, "network", yyjson_mut_obj_remove_key(one, "network"));
+	}
+	yyjson_mut_obj_add_bool(doc, root, "ok", ok);
+	yyjson_mut_obj_add_val(doc, root, "reasons", all);
+	return rc;
+}
+
 static void *check_main(void *arg)
 {
 	struct job *j = arg;
-	struct gw_move_opts o;
 	struct gw_err e = {.class = GW_OK};
 	gw_auto(jmut) yyjson_mut_doc *doc = gw_status_new();
-	fill_opts(j, &o);
-	int rc = gw_source_check(j->a->d, &o, doc, yyjson_mut_doc_get_root(doc), &e);
+	int rc = check_all(j, doc, &e);
 	gw_auto(jdoc) yyjson_doc *result = rc == 0 ? yyjson_mut_doc_imut_copy(doc, NULL) : NULL;
 	if (rc == 0 && result)
 		tell_check(j, yyjson_doc_get_root(result));
@@ -251,6 +276,16 @@ static bool wait_recovered(struct job *j)
 	}
 }
 
+static int start_all(struct job *j, const struct gw_move_opts *o, struct gw_progress **out, struct gw_err *e)
+{
+	struct gw_member all[GW_CONTAINERS_MAX];
+	for (unsigned i = 0; i < j->m.ncontainers; i++) {
+		(void)snprintf(all[i].container, sizeof(all[i].container), "%s", j->m.containers[i].id);
+		(void)snprintf(all[i].claim, sizeof(all[i].claim), "%s", j->m.containers[i].name);
+	}
+	return gw_source_start_pod(j->a->d, o, all, j->m.ncontainers, out, e);
+}
+
 static void *move_main(void *arg)
 {
 	struct job *j = arg;
@@ -263,7 +298,7 @@ static void *move_main(void *arg)
 		           "called off before pre-copy began");
 	} else if (free_hand) {
 		fill_opts(j, &o);
-		if (gw_source_start(j->a->d, &o, &p, &e) == 0) {
+		if (start_all(j, &o, &p, &e) == 0) {
 			accompany(j, p);
 			gw_progress_unref(p);
 		} else {

@@ -36,8 +36,12 @@ static void set(struct sweep *w, unsigned bits, const char *phase, const char *m
 	w->m.cancel = bits & 2;
 	w->m.deleting = bits & 4;
 	w->m.source_gone = bits & 8;
-	w->s.source = (struct ctrl_pod){
-	        .exists = bits & 16, .terminating = bits & 32, .running = true, .containers = 1, .our_runtime = true};
+	w->s.source = (struct ctrl_pod){.exists = bits & 16,
+	                                .terminating = bits & 32,
+	                                .running = true,
+	                                .containers = 1,
+	                                .running_containers = 1,
+	                                .our_runtime = true};
 	w->s.target = (struct ctrl_pod){.exists = bits & 64, .ready = bits & 128, .unschedulable = bits & 256};
 	if (bits & 512)
 		(void)snprintf(w->s.target.migration, sizeof(w->s.target.migration), "u-1");
@@ -160,14 +164,25 @@ static void every_refusal_has_its_reason(void **state)
 	        {"HostNetwork", {.exists = true, .host_network = true}},
 	        {"NotRunning", {.exists = true}},
 	        {"NotRunning", {.exists = true, .running = true, .terminating = true}},
-	        {"SeveralContainers", {.exists = true, .running = true, .containers = 2}},
-	        {"RuntimeNotGodwit", {.exists = true, .running = true, .containers = 1}},
-	        {"SameNode", {.exists = true, .running = true, .containers = 1, .our_runtime = true, .node = "node-b"}},
+	        {"SeveralContainers", {.exists = true, .running = true, .containers = 17, .running_containers = 17}},
+	        {"NotRunning", {.exists = true, .running = true, .containers = 2, .running_containers = 1}},
+	        {"NativeSidecar",
+	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .sidecars = 1}},
+	        {"SharedPidNamespace",
+	         {.exists = true, .running = true, .containers = 2, .running_containers = 2, .shared_pids = true}},
+	        {"RuntimeNotGodwit", {.exists = true, .running = true, .containers = 1, .running_containers = 1}},
+	        {"SameNode",
+	         {.exists = true,
+	          .running = true,
+	          .containers = 1,
+	          .running_containers = 1,
+	          .our_runtime = true,
+	          .node = "node-b"}},
 	        {"NoSuchNode",
-	         {.exists = true, .running = true, .containers = 1, .our_runtime = true},
+	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .our_runtime = true},
 	         .no_node = true},
 	        {"NodeWithoutGodwit",
-	         {.exists = true, .running = true, .containers = 1, .our_runtime = true},
+	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .our_runtime = true},
 	         .no_godwit = true},
 	};
 	for (size_t i = 0; i < gw_countof(cases); i++) {
@@ -188,7 +203,8 @@ static void a_clone_of_plain_runc_may_move(void **state)
 	(void)state;
 	struct sweep w;
 	set(&w, 0, "", "");
-	w.s.source = (struct ctrl_pod){.exists = true, .running = true, .containers = 1, .owner_kind = "ReplicaSet"};
+	w.s.source = (struct ctrl_pod){
+	        .exists = true, .running = true, .containers = 1, .running_containers = 1, .owner_kind = "ReplicaSet"};
 	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
 }
 

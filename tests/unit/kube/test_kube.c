@@ -74,13 +74,16 @@ static void a_migration_is_read_as_it_is_written(void **state)
 	     "\"maxFreezeMs\":50,\"zstd\":true}},"
 	     "\"status\":{\"phase\":\"Committed\",\"network\":\"{}\",\"method\":\"Clone\",\"source\":{\"node\":\"a\","
 	     "\"gone\":true,"
-	     "\"containerID\":\"c1\"},\"target\":{\"node\":\"b\",\"podUID\":\"t\"}}}",
+	     "\"containers\":[{\"name\":\"n\",\"id\":\"c1\"},{\"name\":\"o\",\"id\":\"c2\"}]},\"target\":{\"node\":"
+	     "\"b\",\"podUID\":\"t\"}}}",
 	     &m);
 	assert_string_equal(m.pod, "p");
 	assert_string_equal(m.to, "b");
 	assert_true(m.cancel && m.fallback_evict && m.finalized && !m.deleting && m.source_gone && m.checked && m.zstd);
 	assert_int_equal(m.max_freeze_ms, 50);
-	assert_string_equal(m.container_id, "c1");
+	assert_int_equal(m.ncontainers, 2);
+	assert_string_equal(m.containers[0].id, "c1");
+	assert_string_equal(m.containers[1].name, "o");
 	assert_string_equal(m.target_uid, "t");
 	assert_true(gw_migration_committed(&m));
 	assert_false(gw_migration_over(&m));

@@ -1,0 +1,98 @@
+#include "keeper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/scope.h"
+
+enum { PID_TEXT_MAX = 64 };
+
+/* Nobody ends a container by a signal to us: that is the runtime's, for its real process. */
+static void ignore_signals(void)
+{
+	static const int all[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2};
+	for (size_t i = 0; i < gw_countof(all); i++)
+		(void)signal(all[i], SIG_IGN);
+}
+
+static void restore_signals(void)
+{
+	static const int all[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2};
+	for (size_t i = 0; i < gw_countof(all); i++)
+		(void)signal(all[i], SIG_DFL);
+}
+
+static pid_t read_pid(const char *path)
+{
+	gw_auto(mem) char *text = NULL;
+	struct gw_err ignored;
+	return gw_read_file(path, PID_TEXT_MAX, &text, NULL, &ignored) < 0 ? -1 : (pid_t)atoi(text);
+}
+
+static int wait_for(pid_t pid)
+{
+	int status = 0;
+	for (;;) {
+		pid_t got = waitpid(-1, &status, 0);
+		if (got == pid)
+			return status;
+		if (got < 0 && errno != EINTR)
+			return W_EXITCODE(1, 0);
+	}
+}
+
+[[noreturn]] static void end_like(int status)
+{
+	if (WIFSIGNALED(status)) {
+		const struct rlimit no_core = {0};
+		(void)setrlimit(RLIMIT_CORE, &no_core);
+		(void)signal(WTERMSIG(status), SIG_DFL);
+		(void)kill(getpid(), WTERMSIG(status));
+	}
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+[[noreturn]] static void keep(int (*body)(void *ctx), void *ctx, const char *pid_file, const char *mark)
+{
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	(void)prctl(PR_SET_NAME, "godwit-keeper");
+	(void)setsid();
+	ignore_signals();
+	pid_t runc = fork();
+	if (runc == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		restore_signals();
+		_exit(body(ctx) < 0 ? 1 : 0);
+	}
+	int status = runc < 0 ? W_EXITCODE(1, 0) : wait_for(runc);
+	pid_t init = status == 0 ? read_pid(pid_file) : -1;
+	(void)unlink(mark);
+	/* The log is the container's to write; its reader waits for the last writer. */
+	for (int fd = 0; fd < 3; fd++)
+		(void)close(fd);
+	end_like(init > 0 ? wait_for(init) : W_EXITCODE(1, 0));
+}
+
+pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *pid_file, const char *mark, struct gw_err *e)
+{
+	pid_t keeper = fork();
+	if (keeper < 0)
+		return gw_fail(e, GW_SYS, errno, "start a keeper");
+	if (keeper == 0)
+		keep(body, ctx, pid_file, mark);
+	char text[PID_TEXT_MAX];
+	int n = snprintf(text, sizeof(text), "%d", keeper);
+	int rc = gw_write_file(mark, text, (size_t)n, e);
+	if (rc < 0) {
+		(void)kill(keeper, SIGKILL);
+		return rc;
+	}
+	return keeper;
+}

@@ -1,0 +1,190 @@
+/* dest_pod: the containers of one pod arrive in sessions of their own and are
+ * committed by one file, the leader's (group.h). */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/gw_log.h"
+#include "base/io.h"
+#include "base/scope.h"
+#include "move/dest_priv.h"
+#include "move/msg.h"
+#include "net/dormant.h"
+#include "net/netns.h"
+
+enum { CONFIG_MAX = 16 << 20 };
+
+static struct gw_dest *leader_locked(struct gw_daemon *d, const char *leader)
+{
+	for (struct gw_dest *s = d->dests; s; s = s->next)
+		if (!strcmp(s->mig, leader))
+			return s;
+	return NULL;
+}
+
+static int join_leader(struct gw_dest *s, struct gw_err *e)
+{
+	pthread_mutex_lock(&s->d->lock);
+	struct gw_dest *l = leader_locked(s->d, s->pod_of.leader);
+	bool ok = l && l != s && !strcmp(l->peer, s->peer);
+	if (ok) {
+		pthread_mutex_lock(&l->lock);
+		ok = l->pod_of.members && l->pod_of.nothers + 1 < l->pod_of.members && l->state == D_RECEIVING;
+		if (ok)
+			l->pod_of.others[l->pod_of.nothers++] = s;
+		pthread_mutex_unlock(&l->lock);
+	}
+	pthread_mutex_unlock(&s->d->lock);
+	return ok ? 0
+	          : gw_fail(e, GW_PEER, EPROTO, "a container of pod migration %s, which does not wait for it",
+	                    s->pod_of.leader);
+}
+
+int gw_dest_pod_join(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
+{
+	const char *leader = gw_json_str(msg, "leader", "");
+	uint64_t members = gw_json_u64(msg, "members", 0), member = gw_json_u64(msg, "member", 0);
+	(void)snprintf(s->claim_mig, sizeof(s->claim_mig), "%s", *leader ? leader : s->mig);
+	if (!*leader)
+		return 0;
+	bool first = !strcmp(leader, s->mig);
+	if (!gw_mig_valid(leader) || members < 2 || members > GW_GROUP_MAX || member >= members ||
+	    first != (member == 0) || !gw_group_is_of(s->mig, leader))
+		return gw_fail(e, GW_PEER, EPROTO, "container %lu of %lu of pod migration %.40s", member, members,
+		               leader);
+	pthread_mutex_lock(&s->lock);
+	s->pod_of.members = (unsigned)members;
+	s->pod_of.member = (unsigned)member;
+	(void)snprintf(s->pod_of.leader, sizeof(s->pod_of.leader), "%s", leader);
+	pthread_mutex_unlock(&s->lock);
+	if (first)
+		return 0;
+	(void)snprintf(s->journal.leader, sizeof(s->journal.leader), "%s", leader);
+	gw_commit_path(s->d->cfg.state_dir, leader, s->commit_file, sizeof(s->commit_file));
+	return join_leader(s, e);
+}
+
+void gw_dest_pod_leave(struct gw_dest *s)
+{
+	if (!s->pod_of.member)
+		return;
+	pthread_mutex_lock(&s->d->lock);
+	struct gw_dest *l = leader_locked(s->d, s->pod_of.leader);
+	if (l) {
+		pthread_mutex_lock(&l->lock);
+		for (unsigned i = 0; i < l->pod_of.nothers; i++)
+			if (l->pod_of.others[i] == s) {
+				l->pod_of.others[i] = l->pod_of.others[--l->pod_of.nothers];
+				break;
+			}
+		pthread_mutex_unlock(&l->lock);
+	}
+	pthread_mutex_unlock(&s->d->lock);
+}
+
+bool gw_dest_pod_led(struct gw_dest *s)
+{
+	pthread_mutex_lock(&s->d->lock);
+	struct gw_dest *l = leader_locked(s->d, s->pod_of.leader);
+	bool led = false;
+	if (l) {
+		pthread_mutex_lock(&l->lock);
+		led = l->state == D_RECEIVING || l->state == D_PREPARED;
+		pthread_mutex_unlock(&l->lock);
+	}
+	pthread_mutex_unlock(&s->d->lock);
+	return led;
+}
+
+int gw_dest_pod_ready(struct gw_dest *s, struct gw_err *e)
+{
+	unsigned ready = 1;
+	for (unsigned i = 0; i < s->pod_of.nothers; i++) {
+		struct gw_dest *o = s->pod_of.others[i];
+		pthread_mutex_lock(&o->lock);
+		ready += o->state == D_PREPARED;
+		pthread_mutex_unlock(&o->lock);
+	}
+	return ready >= s->pod_of.members
+	               ? 0
+	               : gw_fail(e, GW_PEER, EPROTO, "commit of a pod with %u of %u containers ready", ready,
+	                         s->pod_of.members);
+}
+
+void gw_dest_pod_commit(struct gw_dest *s)
+{
+	for (unsigned i = 0; i < s->pod_of.nothers; i++) {
+		struct gw_dest *o = s->pod_of.others[i];
+		struct gw_err e;
+		pthread_mutex_lock(&o->lock);
+		if (gw_dest_next(&o->state, DE_COMMIT)) {
+			gw_restore_resume(o->restore);
+			o->journal.dest = o->state;
+			if (gw_journal_write(o->d->cfg.state_dir, &o->journal, &e) < 0)
+				gw_error("journal not written", kv_str("mig", o->mig), kv_str("reason", e.text));
+		}
+		pthread_mutex_unlock(&o->lock);
+	}
+}
+
+/* ---- what they say to each other over loopback ---- */
+
+static int begin_quiet(void *arg, struct gw_err *e)
+{
+	(void)arg;
+	return gw_dormant_begin("lo", e);
+}
+
+static int end_quiet(void *arg, struct gw_err *e)
+{
+	(void)arg;
+	return gw_dormant_end("lo", e);
+}
+
+static int network_path(const char *bundle, char *out, size_t size, struct gw_err *e)
+{
+	char path[PATH_MAX + 16];
+	gw_auto(mem) char *text = NULL;
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	gw_path(path, sizeof(path), "%s/config.json", bundle);
+	int rc = gw_read_file(path, CONFIG_MAX, &text, NULL, e);
+	if (rc == 0)
+		rc = gw_json_parse(text, strlen(text), path, &doc, e);
+	if (rc < 0)
+		return rc;
+	yyjson_val *linux_part = yyjson_obj_get(yyjson_doc_get_root(doc), "linux");
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(linux_part, "namespaces"));
+	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
+		if (!strcmp(gw_json_str(v, "type", ""), "network"))
+			(void)snprintf(out, size, "%s", gw_json_str(v, "path", ""));
+	return 0;
+}
+
+int gw_dest_pod_quiet(struct gw_dest *s, struct gw_err *e)
+{
+	gw_auto(fd) int fd = -1;
+	if (s->pod_of.members < 2 || s->pod_of.member)
+		return 0;
+	int rc = network_path(s->claim.bundle, s->journal.netns_path, sizeof(s->journal.netns_path), e);
+	if (rc == 0)
+		rc = gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
+	if (rc == 0)
+		rc = gw_netns_open(s->journal.netns_path, &fd, e);
+	return rc < 0 ? rc : gw_netns_run(fd, begin_quiet, NULL, e);
+}
+
+void gw_dest_pod_talk(const char *netns_path, const char *mig)
+{
+	gw_auto(fd) int fd = -1;
+	struct gw_err e;
+	if (!netns_path[0])
+		return;
+	int rc = gw_netns_open(netns_path, &fd, &e);
+	if (rc == 0)
+		rc = gw_netns_run(fd, end_quiet, NULL, &e);
+	if (rc < 0)
+		gw_error("the pod's containers cannot end connections between them", kv_str("mig", mig),
+		         kv_str("reason", e.text));
+}

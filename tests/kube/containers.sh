@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Pods of several containers move in one freeze: both clients keep their connections,
+# what the containers say to each other is not lost, a failure leaves all where they were.
+export GODWIT_LAB=${GODWIT_LAB_TWO:-${GODWIT_LAB:-godwit-test}-two}
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/install.sh"
+[ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
+need_kube --cni none
+plan 27
+exec 3>&1 # for what is noted inside a check
+LOAD=$GW/libexec/godwit/lab/lab-load
+
+# Two redis and a third container that talks to the first over localhost, five times a second.
+spec='{"terminationGracePeriodSeconds": 5, "runtimeClassName": "godwit", "initContainers": [{"name": "init", "image": "kube.test/busybox:1", "command": ["sh", "-c", "echo once >>/shared/init"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
+	"containers": [
+	{"name": "one", "image": "kube.test/redis:1", "args": ["--save", "", "--appendonly", "no", "--protected-mode", "no"], "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1}, "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
+	{"name": "two", "image": "kube.test/redis:1", "args": ["--port", "6380", "--save", "", "--appendonly", "no", "--protected-mode", "no"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
+	{"name": "talk", "image": "kube.test/busybox:1", "command": ["sh", "-c", "while :; do n=$((n + 1)); echo \"incr talk\"; echo $n >/shared/n; sleep 0.2; done | nc 127.0.0.1 6379 >>/shared/log"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
+	"volumes": [{"name": "shared", "emptyDir": {}}]}'
+make_pod() { # KIND NAME NODE
+	jq -n --arg kind "$1" --arg name "$2" --arg n "$3" --argjson spec "$spec" '($spec | .affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution = [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]) as $s |
+		if $kind == "Pod" then {apiVersion: "v1", kind: "Pod", metadata: {name: $name, labels: {app: $name}}, spec: $s}
+		else {apiVersion: "apps/v1", kind: $kind, metadata: {name: $name}, spec: {replicas: 1, selector: {matchLabels: {app: $name}}, template: {metadata: {labels: {app: $name}}, spec: $s}}} end' |
+		kn apply -f - >/dev/null && retry 120 ready "$2"
+}
+ready() { [ -n "$(kn get pods -l "app=$1" -o json | jq -r '.items[] | select(.status.conditions[]? | select(.type == "Ready" and .status == "True")) | .metadata.name')" ]; }
+pod_of() { kn get pods -l "app=$1" --field-selector=status.phase=Running -o 'jsonpath={.items[0].metadata.name}'; }
+node_of() { kn get pod "$1" -o 'jsonpath={.spec.nodeName}'; }
+st() { kn get migration "$1" -o "jsonpath={.status.$2}"; }
+over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
+mig() { # NAME POD NODE [jq]
+	jq -n --arg name "$1" --arg pod "$2" --arg to "$3" '{apiVersion: "godwit.dev/v1alpha1", kind: "Migration", metadata: {name: $name}, spec: {podName: $pod, to: $to, options: {maxFreezeMs: 60000}}}' |
+		jq "${4:-.}" | kn apply -f - >/dev/null
+}
+ends() { # NAME PHASE
+	retry 240 over "$1"
+	[ "$(st "$1" phase)" = "$2" ] || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; for n in node-a node-b; do gw_log $n 60 | grep -v level=debug | tail -n 6; done; return 1; }
+	echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3
+}
+clients=()
+client() { # NAME IP PORT
+	on node-c "$LOAD" --host "$2" --port "$3" --rate 300 --keys 1000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
+	clients+=("$1:$!")
+	started_loads+=($!)
+	sleep 1
+	on node-c "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null
+}
+content() { # NAME: its connection and its keys
+	local c
+	for c in "${clients[@]}"; do
+		[ "${c%:*}" = "$1" ] || continue
+		on node-c "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
+		wait "${c#*:}" && echo "# $1: $(jq -c '{wait_max_us, retransmits, timeouts}' "$T/load-$1.end")" >&3 && [ "$(jq -c '[.lost, .same_port]' "$T/load-$1.end")" = "[0,true]" ] || { cat "$T/load-$1.end" "$T/load-$1.err"; return 1; }
+	done
+}
+restarts() { # with what ended, when something has
+	kn get pod "$1" -o json | jq -c '[.status.containerStatuses[].restartCount] + [.status.containerStatuses[].lastState.terminated | select(.) | {exitCode, signal, finishedAt}]'
+}
+in_pod() { kn exec "$1" -c "$2" -- sh -c "$3"; }
+# Its answers are 1, 2, 3...: none is missing, none came twice.
+talks() {
+	in_pod "$1" talk 'grep -c ^: /shared/log >/shared/a; sleep 1; grep -c ^: /shared/log >/shared/b; [ $(cat /shared/b) -gt $(cat /shared/a) ] || { echo it is silent; exit 1; }; tr -d ":\r" </shared/log | awk "\$1 != ++n { print \"answer\", n, \"is\", \$1; exit 1 }"'
+}
+
+check "godwit is put on the cluster as deploy/ says" gw_cluster
+nodes_ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
+check "its nodes are Ready" retry 120 nodes_ready
+retry 60 kn get serviceaccount default
+
+check "a Deployment of three containers starts" make_pod Deployment trio node-a
+pod=$(pod_of trio) ip=$(kn get pod "$(pod_of trio)" -o 'jsonpath={.status.podIP}')
+check "a client writes to the first" client one "$ip" 6379
+check "another one to the second" client two "$ip" 6380
+check "the third talks to the first" talks "$pod"
+mig trio-1 "$pod" node-b
+check "the pod moves" ends trio-1 Succeeded
+pod=$(pod_of trio)
+is "to node-b" "$(node_of "$pod")" node-b
+is "no container was started anew" "$(restarts "$pod")" "[0,0,0]"
+check "they go on talking over the connection they had" talks "$pod"
+is "its init container did not run again" "$(in_pod "$pod" one 'cat /shared/init')" once
+check "exec finds each of them" in_pod "$pod" two 'redis-cli -p 6380 ping | grep -q PONG'
+mig trio-2 "$pod" node-a
+check "it moves back" ends trio-2 Succeeded
+pod=$(pod_of trio)
+is "to node-a, nothing started anew" "$(node_of "$pod") $(restarts "$pod")" "node-a [0,0,0]"
+check "they still talk" talks "$pod"
+
+# ---- it fails on the way
+on node-b sh -c 'echo "dest-restored fail" >/run/godwit/fault'
+mig trio-3 "$pod" node-b
+check "one container cannot be restored: the pod does not move" ends trio-3 Failed
+is "it runs on" "$(node_of "$pod") $(restarts "$pod")" "node-a [0,0,0]"
+check "and talks" talks "$pod"
+check "the first one's client kept its connection and its keys" content one
+check "and the second one's" content two
+
+# ---- ends of a container that a keeper stood for
+mig trio-4 "$pod" node-b
+check "it moves once more" ends trio-4 Succeeded
+pod=$(pod_of trio)
+in_pod "$pod" one 'redis-cli shutdown nosave' >/dev/null 2>&1
+restarted() { [ "$(restarts "$pod" | jq -c '.[0]')" = 1 ] && kn get pod "$pod" -o json | jq -e '.status.containerStatuses[0].state.running' >/dev/null; }
+check "a container that ends there is started again by kubelet, as ever" retry 60 restarted
+is "and it alone" "$(restarts "$pod" | jq -c '.[2]')" 0
+
+# ---- a bare pod keeps its name
+check "a bare pod of three containers starts" make_pod Pod bare node-a
+mig bare-1 bare node-b
+check "it moves under its name" ends bare-1 Succeeded
+is "to node-b, nothing started anew" "$(node_of bare) $(restarts bare)" "node-b [0,0,0]"
+left() { for n in "${NODES[@]}"; do [ -z "$(on "$n" sh -c 'ls /run/godwit/journal /run/godwit/held /run/godwit/mig /run/godwit/kept 2>/dev/null | grep -v :$ | grep .')" ] || { on "$n" find /run/godwit; return 1; }; done; }
+check "nothing is left on any node" retry 40 left
