@@ -142,6 +142,10 @@ static void become_godwitd(struct run *r, const char *runc_root, int argc, char 
 	                              "--criu",
 	                              GW_HOME "/bin/criu"};
 	int n = 12;
+	if (access(GW_HOME "/runc", X_OK) == 0) {
+		args[n++] = "--runc";
+		args[n++] = GW_HOME "/runc";
+	}
 	for (int i = 0; i < argc && n < ARGS_MAX - 1; i++)
 		args[n++] = argv[i];
 	gw_kube_close(r->k);

@@ -35,7 +35,8 @@ static const char usage[] =
         "All commands and options are runc's (runc --help). Those of a container that moves in or out\n"
         "wait for godwitd at /run/godwit/godwit.sock.\n"
         "\n"
-        "environment: GODWIT_RUNC   the runc to use   [the first in PATH that is not this program]\n"
+        "environment: GODWIT_RUNC   the runc to use   [/opt/godwit/runc where godwit-install has made\n"
+        "                           that link, else the first in PATH that is not this program]\n"
         "             GODWIT_STATE  godwitd's --state [/run/godwit]\n"
         "exit codes: runc's; 1 with words in --log and on stderr when a move fails\n";
 
@@ -52,6 +53,9 @@ static bool find_runc(char *out, size_t size)
 		(void)snprintf(out, size, "%s", given);
 		return true;
 	}
+	(void)snprintf(out, size, "/opt/godwit/runc");
+	if (access(out, X_OK) == 0 && !is_self(out))
+		return true;
 	gw_auto(mem) char *dirs = NULL;
 	if (asprintf(&dirs, "%s:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", path ? path : "") < 0)
 		return false;

@@ -27,15 +27,11 @@ enum { SETTINGS_MAX = 4 << 20, CHECK_MS = 30000 };
 static int check_host(struct gw_err *e)
 {
 	char why[300];
-	const char *const runc[] = {"runc", "--version", NULL};
-	struct gw_err ignored;
 	if (gw_track_supported(why, sizeof(why)) == GW_TRACK_AUTO)
 		return gw_fail_code(e, GW_INPUT, "OldKernel",
 		                    "this kernel can't track written memory (%s): Linux 6.7 or later is needed", why);
 	if (!gw_fs_exists("/sys/fs/cgroup/cgroup.controllers") && !gw_fs_exists("/sys/fs/cgroup/freezer"))
 		return gw_fail_code(e, GW_INPUT, "NoCgroups", "there is no freezer below /sys/fs/cgroup");
-	if (gw_proc_run(&(struct gw_spawn){.argv = runc, .stdio = {-1, -1, -1}}, CHECK_MS, NULL, &ignored) < 0)
-		return gw_fail_code(e, GW_INPUT, "NoRunc", "there is no runc that runs in PATH (%.300s)", ignored.text);
 	return 0;
 }
 
@@ -218,6 +214,23 @@ static int put_settings(struct gw_record *r, struct gw_containerd *c, const char
 	return rc < 0 ? rc : gw_fs_put(c->config, text, strlen(text), 0644, e);
 }
 
+/* The runc of the default runtime, where the settings name one: ours is called
+ * in its place, and calls it. Else the one in PATH. */
+static int put_runc(struct gw_record *r, const char *dump, struct gw_err *e)
+{
+	char named[PATH_MAX];
+	struct gw_err why;
+	gw_settings_value(dump, "options/BinaryName", named, sizeof(named));
+	const char *const argv[] = {*named ? named : "runc", "--version", NULL};
+	if (gw_proc_run(&(struct gw_spawn){.argv = argv, .stdio = {-1, -1, -1}}, CHECK_MS, NULL, &why) < 0)
+		return gw_fail_code(e, GW_INPUT, "NoRunc", "there is no %s that runs: %.300s", argv[0], why.text);
+	if (*named == '/')
+		return put_link(r, named, GW_HOME "/runc", e);
+	if (gw_record_has(r, GW_HOME "/runc"))
+		(void)unlink(GW_HOME "/runc");
+	return gw_record_drop(r, GW_HOME "/runc", e);
+}
+
 static int put_runtime(struct gw_record *r, struct gw_containerd *c, char *runc_root, size_t size, struct gw_err *e)
 {
 	gw_auto(mem) char *text = NULL, *dump = NULL, *with = NULL;
@@ -230,6 +243,8 @@ static int put_runtime(struct gw_record *r, struct gw_containerd *c, char *runc_
 	if (rc < 0 || (!text && !is_new))
 		return rc < 0 ? rc : (*e = ignored, -e->err);
 	rc = gw_containerd_dump(c, c->config, &dump, e);
+	if (rc == 0 && (rc = put_runc(r, dump, e)) < 0)
+		return rc;
 	if (rc == 0)
 		rc = gw_settings_with(text ?: "", dump, GW_HOME "/bin/godwit-runtime", &with, e);
 	if (rc < 0)

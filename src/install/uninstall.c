@@ -162,9 +162,9 @@ int gw_uninstall(bool (*away)(void *ctx, const char *address), void *ctx, struct
 	if (rc < 0)
 		return rc;
 	gw_settings_value(dump, "state", state, sizeof(state));
-	rc = check_unused(*state ? state : "/run/containerd", e);
+	rc = check_away(away, ctx, e);
 	if (rc == 0)
-		rc = check_away(away, ctx, e);
+		rc = check_unused(*state ? state : "/run/containerd", e);
 	if (rc == 0)
 		rc = gw_record_open(RECORD, &r, e);
 	if (rc < 0)

@@ -8,7 +8,7 @@ export GODWIT_LAB=${GODWIT_LAB_DEPLOY:-${GODWIT_LAB:-godwit-test}-deploy}
 GW=$TOP/build/install/opt/godwit
 [ -x "$GW/libexec/godwit/godwit-install" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none --bare --nodes a,b ${GODWIT_DEPLOY_CONTAINERD:+--containerd "$GODWIT_DEPLOY_CONTAINERD"}
-plan 47
+plan 48
 exec 3>&1
 NODES=(node-a node-b)
 LOAD=$GW/libexec/godwit/lab/lab-load
@@ -144,11 +144,14 @@ check "a godwitd killed right after comes back" gws rollout status daemonset/god
 check "the client kept its connection and its keys" content web
 
 # ---- gone
-check "node-a shall be left" k label node node-a live.godwit.dev/node=remove --overwrite
-check "which waits for the pod that runs there" retry 60 condition_is node-a reason InUse
+mig web-3 "$(pod_of web)" node-b
+check "it moves once more, away from home" ends web-3 Succeeded
+check "both nodes shall be left" k label node node-a node-b live.godwit.dev/node=remove --overwrite
+waits() { condition_is "$1" reason InUse && condition "$1" message | grep -F "$2"; }
+check "which waits for the address that lives elsewhere" retry 80 waits node-a "a pod that moved from here runs on another node with the address $ip"
+check "and node-b for the pod that runs there" retry 80 waits node-b "containers run under godwit's runtime"
 check "the workload and the controller go" kn delete deployment web --wait
 check "as a user takes it off the cluster" k delete -f "$TOP/deploy/50-controller.yaml" --wait
-check "the other node shall be left too" k label node node-b live.godwit.dev/node=remove --overwrite
 gone() { [ "$(gws get pods -l app.kubernetes.io/name=godwit-remove -o json | jq '[.items[].status.containerStatuses[]? | select(.ready)] | length')" = 2 ]; }
 check "nothing of it is in use any more" retry 160 gone
 for n in "${NODES[@]}"; do
