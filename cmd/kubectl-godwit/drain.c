@@ -2,13 +2,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/scope.h"
 #include "plugin.h"
 
-enum { NODES_MAX = 200, EVICT_TRIES = 60, EVICT_PAUSE_US = 2000000 };
+enum { NODES_MAX = 200, EVICT_TRIES = 300, EVICT_PAUSE_US = 2000000 };
 
 struct drain {
 	struct plugin *p;
@@ -74,11 +75,15 @@ static int evict(struct drain *d, const char *ns, const char *pod, struct gw_err
 	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s/eviction", ns, pod);
 	int rc = 0;
 	for (int i = 0; i < EVICT_TRIES; i++) {
+		gw_kube_patience(d->p->k, false);
 		rc = gw_kube_create(d->p->k, path, doc, NULL, e);
+		gw_kube_patience(d->p->k, true);
 		if (rc == -ENOENT)
 			return 0;
 		if (rc != -EBUSY) /* a PodDisruptionBudget: later */
 			return rc;
+		if (i == 0)
+			(void)fprintf(stderr, "waiting  %s/%s: %s\n", ns, pod, e->text);
 		gw_sleep_us(EVICT_PAUSE_US);
 	}
 	return rc;
@@ -112,7 +117,14 @@ static int move(struct drain *d, const char *ns, const char *pod, char *why, siz
 	return 0;
 }
 
-static void one(struct drain *d, yyjson_val *pod)
+/* One that does not move: why, until it is its turn to be evicted. */
+struct rest {
+	struct rest *next;
+	yyjson_val *pod;
+	char why[700];
+};
+
+static void move_or_keep(struct drain *d, yyjson_val *pod, struct rest ***tail)
 {
 	char why[700];
 	struct gw_err e = {.class = GW_OK};
@@ -121,18 +133,34 @@ static void one(struct drain *d, yyjson_val *pod)
 	if (stays(pod))
 		return;
 	int rc = move(d, ns, name, why, sizeof(why), &e);
+	(void)fflush(stdout);
 	d->moved += rc == 1;
 	if (rc == 1)
 		return;
-	if (rc < 0)
-		(void)snprintf(why, sizeof(why), "%s", e.text);
-	rc = evict(d, ns, name, &e);
+	struct rest *r = calloc(1, sizeof(*r));
+	if (!r) {
+		(void)printf("left     %s/%s: no memory\n", ns, name);
+		d->left++;
+		return;
+	}
+	r->pod = pod;
+	(void)snprintf(r->why, sizeof(r->why), "%s", rc < 0 ? e.text : why);
+	**tail = r;
+	*tail = &r->next;
+}
+
+static void evict_rest(struct drain *d, const struct rest *r)
+{
+	struct gw_err e = {.class = GW_OK};
+	yyjson_val *meta = yyjson_obj_get(r->pod, "metadata");
+	const char *ns = gw_json_str(meta, "namespace", ""), *name = gw_json_str(meta, "name", "");
+	int rc = evict(d, ns, name, &e);
 	d->evicted += rc == 0;
 	d->left += rc < 0;
 	if (rc == 0)
-		(void)printf("evicted  %s/%s: %s\n", ns, name, why);
+		(void)printf("evicted  %s/%s: %s\n", ns, name, r->why);
 	else
-		(void)printf("left     %s/%s: %s; and not evicted: %s\n", ns, name, why, e.text);
+		(void)printf("left     %s/%s: %s; and not evicted: %s\n", ns, name, r->why, e.text);
 	(void)fflush(stdout);
 }
 
@@ -153,8 +181,16 @@ int verb_drain(struct plugin *p)
 	if (rc < 0)
 		return plugin_fail(&e);
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_doc_get_root(doc), "items"));
+	/* A budget may hold an eviction for long: everything that can move moves first. */
+	struct rest *rest = NULL, **tail = &rest;
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
-		one(&d, v);
+		move_or_keep(&d, v, &tail);
+	while (rest) {
+		struct rest *r = rest;
+		rest = r->next;
+		evict_rest(&d, r);
+		free(r);
+	}
 	(void)printf("%s: %u moved, %u evicted, %u left (of what belongs to the node nothing is touched)\n", d.node,
 	             d.moved, d.evicted, d.left);
 	return d.left ? PLUGIN_FAILED : PLUGIN_OK;

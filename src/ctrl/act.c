@@ -253,8 +253,14 @@ static int evict(struct gw_kube *k, const struct gw_migration *m, struct gw_err 
 	yyjson_mut_obj_add_strcpy(doc, meta, "namespace", m->namespace);
 	yyjson_mut_obj_add_val(doc, o, "metadata", meta);
 	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s/eviction", m->namespace, m->pod);
+	gw_kube_patience(k, false); /* others are waiting */
 	int rc = gw_kube_create(k, path, doc, NULL, e);
-	return rc == -ENOENT ? 0 : rc; /* 429: a disruption budget; tried again */
+	gw_kube_patience(k, true);
+	if (rc == -EBUSY) { /* a disruption budget: later */
+		gw_info("eviction has to wait", kv_str("name", m->name), kv_str("reason", e->text));
+		return 1;
+	}
+	return rc == -ENOENT ? 0 : rc;
 }
 
 /* A pod of the same name whose hand-over failed: the object is the target's, the
@@ -290,7 +296,7 @@ static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 		return 1;
 	if (rc == 0) /* how many requests it took */
 		rc = gw_migration_patch_status(k, m, gw_status_new(), e);
-	return rc < 0 ? rc : finalizers(k, m, false, e);
+	return rc != 0 ? rc : finalizers(k, m, false, e);
 }
 
 static int abort_it(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_plan *p, struct gw_err *e)

@@ -233,7 +233,7 @@ static unsigned look_every_ms(const struct gw_migration *m)
 {
 	if (!strcmp(m->phase, "Placing"))
 		return PLACING_LOOK_MS;
-	static const char *const busy[] = {"", "HandOver", "Committed", "Succeeded", "Failed", "Cancelled"};
+	static const char *const busy[] = {"", "HandOver", "Committed", "Succeeded"};
 	for (size_t i = 0; i < gw_countof(busy); i++)
 		if (!strcmp(m->phase, busy[i]))
 			return ACTIVE_LOOK_MS;

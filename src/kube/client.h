@@ -56,6 +56,8 @@ uint64_t gw_kube_requests(void);
 /* An account: what this client's requests are made for. They are counted from
  * `spent` on, tries again included; who is borrowed. */
 void gw_kube_account(struct gw_kube *k, const char *who, uint64_t spent);
+/* false: what would be tried again is told at once. */
+void gw_kube_patience(struct gw_kube *k, bool patient);
 uint64_t gw_kube_spent(const struct gw_kube *k, const char **who); /* *who: NULL for no account */
 
 /* ---- for kube/follow.c ---- */
