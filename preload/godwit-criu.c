@@ -18,6 +18,7 @@
  *            before CRIU looks at the freezer it waits for godwit ("freeze").
  *   restore  before the first image is opened it waits ("images");
  *            shared memory that godwit has moved is put in place (shmem.c);
+ *            reserved address space needs no memory behind it (reserve.c);
  *            before the restored tasks are let go it waits ("resume");
  *            tasks it holds by ptrace die with it (PTRACE_O_EXITKILL), so
  *            that a killed CRIU cannot let them run before the commit.
