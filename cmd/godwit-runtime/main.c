@@ -4,7 +4,8 @@
  * start, except
  *   create   of a container that a migration fills (annotation
  *            godwit.dev/migration, not a sandbox): waits for godwitd
- *            (src/move/claim.h), then becomes `runc restore`
+ *            (src/move/claim.h), then becomes `runc restore`;
+ *            of any: its seccomp profile allows no io_uring (confine.h)
  *   start    of such a container: it runs already
  *            or leaves a keeper in its place for the moment (keeper.h)
  *   kill     of a container that is a keeper still: ends it
@@ -24,6 +25,7 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "cmdline.h"
+#include "confine.h"
 #include "target.h"
 
 static const char usage[] =
@@ -33,7 +35,8 @@ static const char usage[] =
         "(or of the default one), with pod_annotations = [\"godwit.dev/*\"].\n"
         "\n"
         "All commands and options are runc's (runc --help). Those of a container that moves in or out\n"
-        "wait for godwitd at /run/godwit/godwit.sock.\n"
+        "wait for godwitd at /run/godwit/godwit.sock. io_uring, which cannot move, is struck from\n"
+        "what a seccomp profile allows, unless the pod has the annotation live.godwit.dev/io-uring: allow.\n"
         "\n"
         "environment: GODWIT_RUNC   the runc to use   [/opt/godwit/runc where godwit-install has made\n"
         "                           that link, else the first in PATH that is not this program]\n"
@@ -128,8 +131,10 @@ int main(int argc, char **argv)
 	}
 	if (c.command && !strcmp(c.command, "create")) {
 		struct gw_err e = {.class = GW_OK};
+		int rc = confine(&c, &e);
 		/* Comes back only to make an ordinary container, or with an error. */
-		int rc = target_create(&c, runc, &e);
+		if (rc == 0)
+			rc = target_create(&c, runc, &e);
 		if (rc < 0)
 			return cmdline_complain(&c, &e);
 	}

@@ -44,8 +44,9 @@ const struct gw_reason_row gw_reason_table[] = {
 #undef GROUP
 #define GROUP "Files"
         ROW("IoUring", "A process uses io_uring, which CRIU cannot save.",
-            "Forbid io_uring_setup by seccomp (Kubernetes: seccompProfile RuntimeDefault): programs then use epoll. "
-            "Node.js: not enough is UV_USE_IO_URING=0."),
+            "Kubernetes: seccompProfile RuntimeDefault and runtimeClassName godwit (or containerd 2); elsewhere a "
+            "seccomp profile without io_uring_setup, or sysctl kernel.io_uring_disabled=2: programs then use epoll. "
+            "Node.js: UV_USE_IO_URING=0 is not enough. MariaDB: innodb_use_native_aio=0."),
         ROW("Terminal", "The container has a terminal, or a process holds one whose other end is outside.",
             "Run it without a terminal (process.terminal false; Kubernetes: tty false; docker: no -t)."),
         ROW("Gpu", "A process uses a GPU; its state is in the device and does not move.",
