@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_SERVERS:-${GODWIT_LAB:-godwit-test}-servers}
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/install.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
-ALL="nginx memcached jvm python go"
+ALL="nginx memcached mariadb jvm node python go"
 SERVERS=${SERVERS:-$ALL}
 need_kube --cni none
 exec 3>&1 # for what is noted inside a check
