@@ -435,6 +435,8 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 	struct gw_err e = {.class = GW_OK};
 	s->ctl = c;
 	int rc = converse(s, c, &e);
+	if (rc == -ECONNRESET && !s->container[0])
+		rc = 1; /* a check: it asked, and went */
 	pthread_mutex_lock(&s->lock);
 	s->ctl = NULL;
 	pthread_mutex_unlock(&s->lock);
