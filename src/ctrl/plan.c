@@ -120,7 +120,8 @@ static struct ctrl_plan ask_end(const struct ctrl_seen *s, const char *reason, c
 static struct ctrl_plan under_way(const struct ctrl_seen *s)
 {
 	int64_t timeout = s->m->timeout_s ? (int64_t)s->m->timeout_s : TIMEOUT_S;
-	if (unwanted(s))
+	/* A pod whose name stays has no object to go back to once that is gone: it moves on. */
+	if (unwanted(s) && !(is(s, "HandOver") && same_name(s) && !s->source.exists))
 		return ask_end(s, "Cancelled", "cancelled");
 	if (is(s, "HandOver") && (s->source.exists || !ours(s, &s->target)))
 		return act(CTRL_HAND_OVER);

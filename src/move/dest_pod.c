@@ -11,6 +11,7 @@
 #include "base/scope.h"
 #include "move/dest_priv.h"
 #include "move/msg.h"
+#include "net/destroy.h"
 #include "net/dormant.h"
 #include "net/netns.h"
 
@@ -173,6 +174,21 @@ int gw_dest_pod_quiet(struct gw_dest *s, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_netns_open(s->journal.netns_path, &fd, e);
 	return rc < 0 ? rc : gw_netns_run(fd, begin_quiet, NULL, e);
+}
+
+void gw_dest_forget_connections(struct gw_dest *s)
+{
+	char path[PATH_MAX] = "";
+	gw_auto(fd) int fd = -1;
+	struct gw_err e;
+	if (!s->claim.bundle[0] || network_path(s->claim.bundle, path, sizeof(path), &e) < 0)
+		return;
+	int rc = gw_netns_open(path, &fd, &e);
+	if (rc == 0)
+		rc = gw_tcp_destroy_all(fd, &e);
+	if (rc < 0)
+		gw_warn("connections of a discarded copy are still there: another try would miss them",
+		        kv_str("mig", s->mig), kv_str("reason", e.text));
 }
 
 void gw_dest_pod_talk(const char *netns_path, const char *mig)

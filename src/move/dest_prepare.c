@@ -303,6 +303,7 @@ void gw_dest_discard(struct gw_dest *s)
 	struct gw_err e;
 	gw_restore_close(gw_take(s->restore));
 	gw_pages_free(gw_take(s->pages), true);
+	gw_dest_forget_connections(s);
 	if (s->net_ready && gw_mover_routed.discard(s->container, &s->pod, s->netns, &e) < 0)
 		gw_warn("network of a discarded container not removed", kv_str("mig", s->mig),
 		        kv_str("reason", e.text));

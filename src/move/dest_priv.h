@@ -79,6 +79,8 @@ void gw_dest_pod_commit(struct gw_dest *s);                 /* leader, locked, a
  * must hear no RST for that (leader, claimed): until gw_dest_pod_talk. */
 int gw_dest_pod_quiet(struct gw_dest *s, struct gw_err *e);
 void gw_dest_pod_talk(const char *netns_path, const char *mig);
+/* A claimed copy was thrown away; its sandbox, and with it its network, may be asked for the next try. */
+void gw_dest_forget_connections(struct gw_dest *s);
 bool gw_dest_pod_led(struct gw_dest *s); /* is its leader's session still there? */
 
 /* dest_files.c */

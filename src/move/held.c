@@ -66,24 +66,37 @@ int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, s
 	return 0;
 }
 
-void gw_held_end(struct gw_daemon *d, const char *mig)
+/* The first whose id is mig's own, or of its pod. */
+static bool end_one(struct gw_daemon *d, const char *mig, bool of_pod)
 {
 	char path[PATH_MAX + 300];
 	struct gw_held *gone = NULL;
 	pthread_mutex_lock(&d->lock);
 	for (struct gw_held **p = &d->held; *p; p = &(*p)->next)
-		if (!strcmp((*p)->mig, mig)) {
+		if (of_pod ? gw_group_is_of((*p)->mig, mig) : !strcmp((*p)->mig, mig)) {
 			gone = *p;
 			*p = gone->next;
 			break;
 		}
 	pthread_mutex_unlock(&d->lock);
 	if (!gone)
-		return;
+		return false;
 	file_of(d, gone->container, path, sizeof(path));
 	(void)unlink(path);
 	(void)close(gone->released);
 	free(gone);
+	return true;
+}
+
+void gw_held_end(struct gw_daemon *d, const char *mig)
+{
+	(void)end_one(d, mig, false);
+}
+
+void gw_held_end_pod(struct gw_daemon *d, const char *mig)
+{
+	while (end_one(d, mig, true))
+		;
 }
 
 int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e)

@@ -19,7 +19,8 @@
 struct gw_daemon;
 
 int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, struct gw_err *e);
-void gw_held_end(struct gw_daemon *d, const char *mig); /* the runtime has its way again; none is fine */
+void gw_held_end(struct gw_daemon *d, const char *mig);     /* the runtime has its way again; none is fine */
+void gw_held_end_pod(struct gw_daemon *d, const char *mig); /* of all containers of its pod */
 /* "NoSuchMigration" when nothing is held for it. May be repeated. */
 int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e);
 /* Is there a dead copy of this migration that waits for its release? */

@@ -94,7 +94,10 @@ static void unmark_away(struct gw_source *s)
 	for (unsigned i = 0; !s->member && i < s->pod.naddrs; i++)
 		if (gw_ipam_away_clear(s->d->cfg.cni_dir, &s->pod.addrs[i], &e) < 0)
 			gw_error("address still marked as away", kv_str("mig", s->mig), kv_str("reason", e.text));
-	gw_held_end(s->d, s->mig);
+	/* Its pod's object may be gone: let go, its runtime would end it. Whoever
+	 * asked for the move tries again, or ends it (gw_held_end_pod). */
+	if (!s->o.same_name)
+		gw_held_end(s->d, s->mig);
 }
 
 static int arm(struct gw_source *s, struct gw_err *e)

@@ -131,7 +131,9 @@ bool agent_is_moving(const struct gw_migration *m)
 static void act_as_source(struct agent *a, const struct gw_migration *m)
 {
 	struct gw_err e;
-	if ((m->cancel || m->deleting || m->abort) && !gw_migration_committed(m))
+	/* With its object gone a pod has nowhere to go back to. */
+	bool handed = !strcmp(m->method, "SameName") && !strcmp(m->phase, "HandOver");
+	if ((((m->cancel || m->deleting) && !handed) || m->abort) && !gw_migration_committed(m))
 		(void)gw_source_cancel(a->d, m->uid, &e); /* what is not under way: agent_move */
 	if (!strcmp(m->phase, "Checking"))
 		agent_check(a, m);

@@ -11,7 +11,14 @@
 #include "move/held.h"
 #include "node/agent_priv.h"
 
-enum { TELL_EVERY_MS = 1000, LOOK_MS = 200, TIMEOUT_S = 600, RECOVER_LOOK_US = 200000 };
+enum {
+	TELL_EVERY_MS = 1000,
+	LOOK_MS = 200,
+	TIMEOUT_S = 600,
+	RECOVER_LOOK_US = 200000,
+	TRIES_MAX = 4,
+	AGAIN_AFTER_US = 2000000
+};
 
 struct job {
 	struct agent *a;
@@ -233,26 +240,24 @@ static void tell_committed(struct job *j, const struct gw_facts_of_run *r)
 		         kv_str("reason", e.text));
 }
 
-/* Until it ends or has moved. */
-static void accompany(struct job *j, struct gw_progress *p)
+/* Until it ends or has moved. true: it has ended, *out says how. */
+static bool accompany(struct job *j, struct gw_progress *p, bool *inout_handed, struct gw_facts_of_run *out)
 {
 	uint64_t version = 0, told_ms = gw_now_ms();
-	bool handed = false;
 	for (;;) {
 		struct gw_facts_of_run r;
 		gw_progress_get(p, &version, LOOK_MS, &r);
-		const char *reason = r.err.code[0] ? r.err.code : "MigrationFailed";
 		if (!strcmp(r.phase, "Moved") || !strcmp(r.phase, "Done")) {
 			gw_metrics_ended(j->a->metrics, "Committed", "", r.freeze_us, r.bytes);
-			return tell_committed(j, &r);
+			tell_committed(j, &r);
+			return false;
 		}
 		if (r.ended_ms) {
-			const char *end = !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed";
-			gw_metrics_ended(j->a->metrics, end, reason, 0, r.bytes);
-			return tell_phase(j, end, reason, r.err.text);
+			*out = r;
+			return true;
 		}
-		if (!strcmp(r.phase, "Waiting") && !handed && !strcmp(j->m.method, "SameName")) {
-			handed = true;
+		if (!strcmp(r.phase, "Waiting") && !*inout_handed && !strcmp(j->m.method, "SameName")) {
+			*inout_handed = true;
 			tell_phase(j, "HandOver", NULL, NULL);
 		}
 		if (gw_now_ms() - told_ms >= TELL_EVERY_MS && r.rounds) {
@@ -261,6 +266,12 @@ static void accompany(struct job *j, struct gw_progress *p)
 		}
 		gw_sleep_us(20000);
 	}
+}
+
+static bool is_asked_to_end(struct job *j)
+{
+	struct gw_migration now;
+	return agent_latest(j->a, j->m.uid, &now) && now.abort;
 }
 
 /* A godwitd before this one was at it. */
@@ -286,24 +297,58 @@ static int start_all(struct job *j, const struct gw_move_opts *o, struct gw_prog
 	return gw_source_start_pod(j->a->d, o, all, j->m.ncontainers, out, e);
 }
 
-static void *move_main(void *arg)
+/* A pod whose name stays has given up its object in the hand-over: its process is
+ * kept from kubelet, and what failed is tried again before that is let go. */
+static bool try_again(struct job *j, const struct gw_facts_of_run *r, bool handed, unsigned tries)
 {
-	struct job *j = arg;
+	char words[700];
+	if (!handed || tries >= TRIES_MAX || !strcmp(r->phase, "Cancelled") || is_asked_to_end(j))
+		return false;
+	(void)snprintf(words, sizeof(words), "try %u failed: %s", tries, r->err.text);
+	gw_warn("the move is tried again", kv_str("mig", j->m.uid), kv_u64("try", tries),
+	        kv_str("reason", r->err.text));
+	tell_phase(j, "HandOver", "TryingAgain", words);
+	gw_sleep_us(AGAIN_AFTER_US);
+	return true;
+}
+
+static void move_until_it_ends(struct job *j)
+{
 	struct gw_move_opts o;
 	struct gw_progress *p;
 	struct gw_err e = {.class = GW_OK};
+	struct gw_facts_of_run r;
+	bool handed = !strcmp(j->m.phase, "HandOver");
+	unsigned tries = 0;
+	fill_opts(j, &o);
+	do {
+		if (start_all(j, &o, &p, &e) < 0) {
+			tell_phase(j, "Failed", e.code[0] ? e.code : "MigrationFailed", e.text);
+			gw_held_end_pod(j->a->d, j->m.uid);
+			return;
+		}
+		bool ended = accompany(j, p, &handed, &r);
+		gw_progress_unref(p);
+		if (!ended)
+			return;
+	} while (try_again(j, &r, handed, ++tries));
+	const char *end = !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
+	           *reason = r.err.code[0] ? r.err.code : "MigrationFailed";
+	gw_metrics_ended(j->a->metrics, end, reason, 0, r.bytes);
+	tell_phase(j, end, reason, r.err.text);
+	gw_held_end_pod(j->a->d, j->m.uid);
+}
+
+static void *move_main(void *arg)
+{
+	struct job *j = arg;
 	bool free_hand = wait_recovered(j);
 	if (free_hand && (j->m.cancel || j->m.deleting || j->m.abort)) {
 		tell_phase(j, "Cancelled", j->m.reason[0] ? j->m.reason : "Cancelled",
 		           "called off before pre-copy began");
+		gw_held_end_pod(j->a->d, j->m.uid);
 	} else if (free_hand) {
-		fill_opts(j, &o);
-		if (start_all(j, &o, &p, &e) == 0) {
-			accompany(j, p);
-			gw_progress_unref(p);
-		} else {
-			tell_phase(j, "Failed", e.code[0] ? e.code : "MigrationFailed", e.text);
-		}
+		move_until_it_ends(j);
 	}
 	job_end(j);
 	return NULL;

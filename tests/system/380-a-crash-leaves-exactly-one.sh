@@ -34,7 +34,8 @@ settle() { # until one runs and none is in any other state, at most 15 s
 	local i a b
 	for i in $(seq 1 150); do
 		a=$(running_on host-a) b=$(running_on host-b)
-		[ $((a + b)) = 1 ] && [ "$(on host-a runc list -q; on host-b runc list -q)" = r380 ] && { [ "$a" = 1 ] && echo host-a || echo host-b; return; }
+		# Both before and after: one may go and the other come between two looks.
+		[ $((a + b)) = 1 ] && [ "$(on host-a runc list -q; on host-b runc list -q)" = r380 ] && [ "$(running_on host-a) $(running_on host-b)" = "$a $b" ] && { [ "$a" = 1 ] && echo host-a || echo host-b; return; }
 		sleep 0.1
 	done
 	echo "host-a: $(on host-a runc list | tail -n +2) / host-b: $(on host-b runc list | tail -n +2)"
