@@ -80,9 +80,9 @@ pod_spec() { # IMAGE PORT NODE ARGS-AS-JSON
 redis_spec() { pod_spec kube.test/redis:1 6379 "$1" '["--save", "", "--appendonly", "no", "--protected-mode", "no", "--enable-debug-command", "yes"]'; }
 workload() { # KIND NAME PORT, the pod's spec on stdin: with a Service of its name
 	jq --arg kind "$1" --arg name "$2" --argjson port "$3" '
-		{metadata: {name: $name, labels: {app: $name}}} as $meta
+		{metadata: {name: $name, labels: {app: $name}, annotations: {"kubectl.kubernetes.io/default-container": "main"}}} as $meta
 		| (if $kind == "Pod" then {apiVersion: "v1", kind: "Pod", spec: .} + $meta
-		   else {apiVersion: "apps/v1", kind: $kind, spec: {replicas: 1, selector: {matchLabels: {app: $name}}, template: {metadata: {labels: {app: $name}}, spec: .}}} + $meta
+		   else {apiVersion: "apps/v1", kind: $kind, spec: {replicas: 1, selector: {matchLabels: {app: $name}}, template: (($meta | del(.metadata.name)) + {spec: .})}} + $meta
 		   end | if $kind == "StatefulSet" then .spec.serviceName = $name else . end),
 		{apiVersion: "v1", kind: "Service", metadata: {name: $name}, spec: {selector: {app: $name}, ports: [{port: $port}]}}' | kn apply -f - >/dev/null || return 1
 	if [ "$1" = Pod ]; then kn wait --for=condition=Ready "pod/$2" --timeout=60s >/dev/null; else kn rollout status "$1/$2" --timeout=60s >/dev/null; fi
