@@ -16,6 +16,10 @@
 int gw_fabric_put(const struct gw_addr *range, const struct gw_addr *node, struct gw_err *e); /* "NoSharedLink" */
 int gw_fabric_remove(const struct gw_addr *range, struct gw_err *e);                          /* none is fine */
 
+/* One pod's address that lives on another host. A pod of this host keeps its route. */
+int gw_fabric_pod_put(const struct gw_addr *a, const struct gw_addr *node, struct gw_err *e);
+int gw_fabric_pod_remove(const struct gw_addr *a, struct gw_err *e); /* only one that leads to another host */
+
 /* VXLAN: a router is between the hosts. A device without learning (RFC 7348;
  * UDP port 4789), one forwarding entry a host. Nothing is exchanged: the
  * Ethernet address of a host's end follows from its node address. IPv4

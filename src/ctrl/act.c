@@ -7,6 +7,7 @@
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "ctrl/job.h"
+#include "ctrl/leases.h"
 #include "ctrl/services.h"
 #include "ctrl/target.h"
 
@@ -232,7 +233,9 @@ static int adopt(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 
 static int source_gone(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
 {
-	int rc = v->seen.source.exists ? ctrl_strip_source(k, m, root_of(v->source), e) : 0;
+	int rc = ctrl_leases_put(k, m, v, e);
+	if (rc == 0 && v->seen.source.exists)
+		rc = ctrl_strip_source(k, m, root_of(v->source), e);
 	if (rc < 0)
 		return rc;
 	yyjson_mut_doc *doc = gw_status_new();

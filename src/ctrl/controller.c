@@ -17,6 +17,7 @@
 #include "ctrl/act.h"
 #include "ctrl/certs.h"
 #include "ctrl/events.h"
+#include "ctrl/leases.h"
 #include "kube/follow.h"
 #include "kube/lease.h"
 #include "kube/metrics.h"
@@ -42,6 +43,7 @@ struct ctrl {
 	bool synced, leading;
 	uint64_t alive_ms; /* the last round */
 	struct gw_metrics *metrics;
+	struct ctrl_lease_sweep sweep;
 	uint64_t asked[KNOWN_MAX];   /* requests made for each known one */
 	unsigned told[KNOWN_MAX];    /* Events made */
 	bool begun[KNOWN_MAX];       /* seen before its end, which is still to be counted */
@@ -269,6 +271,19 @@ static int round_of_all(struct ctrl *c, struct gw_kube *k)
 	return wait;
 }
 
+/* Of its own accord nobody's address is freed while it is on its way. */
+static bool is_moving(void *arg, const char *ns, const char *pod)
+{
+	struct ctrl *c = arg;
+	bool moving = false;
+	pthread_mutex_lock(&c->lock);
+	for (int i = 0; i < KNOWN_MAX && !moving; i++)
+		moving = c->known[i] && !strcmp(c->known[i]->namespace, ns) &&
+		         (!strcmp(c->known[i]->pod, pod) || !strcmp(c->known[i]->target_pod, pod));
+	pthread_mutex_unlock(&c->lock);
+	return moving;
+}
+
 static void lead(struct ctrl *c, struct gw_kube *k, struct gw_lease *lease, int signals)
 {
 	int wait = 0;
@@ -288,6 +303,7 @@ static void lead(struct ctrl *c, struct gw_kube *k, struct gw_lease *lease, int 
 		pthread_mutex_unlock(&c->lock);
 		if (!gw_lease_is_held(lease) || !synced)
 			continue;
+		ctrl_leases_sweep(&c->sweep, k, is_moving, c);
 		int next = round_of_all(c, k);
 		wait = next < wait ? next : wait;
 	}

@@ -38,10 +38,13 @@ static bool is_well(void *arg, char *why, size_t size)
 {
 	struct agent *a = arg;
 	pthread_mutex_lock(&a->lock);
-	bool nodes = a->knows_nodes, well = nodes && a->knows_migrations;
+	bool nodes = a->knows_nodes, leases = a->knows_leases, well = nodes && leases && a->knows_migrations;
 	pthread_mutex_unlock(&a->lock);
 	if (!well)
-		(void)snprintf(why, size, "the API server has not told the %s yet", nodes ? "Migrations" : "Nodes");
+		(void)snprintf(why, size, "the API server has not told the %s yet",
+		               !nodes   ? "Nodes"
+		               : leases ? "Migrations"
+		                        : "AddressLeases");
 	return well;
 }
 
@@ -198,7 +201,7 @@ int gw_agent_start(struct gw_daemon *d, const struct gw_agent_opts *o, struct gw
 		return rc;
 	d->may_come = may_come;
 	d->may_come_ctx = &a;
-	void *(*const threads[])(void *) = {agent_nodes, follow_migrations};
+	void *(*const threads[])(void *) = {agent_nodes, agent_leases, follow_migrations};
 	for (size_t i = 0; i < gw_countof(threads); i++) {
 		pthread_t t;
 		rc = pthread_create(&t, NULL, threads[i], &a);

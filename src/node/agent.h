@@ -8,7 +8,7 @@
  * pre-copy, hand-over and release where it is the source; where it is the
  * destination, it lets only those migrations in that the API server knows.
  * Follows the Node objects: who the other godwitd are (--hosts is its file),
- * and the routes to their pods.
+ * and the routes to their pods; the AddressLease objects: which addresses live elsewhere.
  *
  * Level-triggered: what a Migration's phase asks for and is not under way is
  * begun, also after a restart. Two threads of its own and one for each

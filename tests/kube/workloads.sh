@@ -24,7 +24,7 @@ phase_is() { [ "$(st "$1" phase)" = "$2" ]; }
 over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
 ends() { # NAME PHASE
 	retry 60 over "$1"
-	phase_is "$1" "$2" || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; on control tail -n 8 /var/log/godwit-controller.log; return 1; }
+	phase_is "$1" "$2" || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; on control tail -n 8 /var/log/godwit-controller.log; kn get migration "$1" -o json | jq -c '.status | [.phase, .reason, .message]'; return 1; }
 }
 # What the programs are allowed is what deploy/20-rbac.yaml says, nothing more.
 as_account() { # HOST ACCOUNT

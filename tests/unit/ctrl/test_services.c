@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/scope.h"
+#include "ctrl/leases.h"
 #include "ctrl/services.h"
 
 static yyjson_doc *parsed(const char *json)
@@ -74,12 +75,50 @@ static void what_is_not_ready_is_not_made_so(void **state)
 	assert_null(mirror("{\"metadata\":{},\"endpoints\":[{\"targetRef\":{\"uid\":\"s\"}}]}"));
 }
 
+static void an_address_is_at_home_in_its_nodes_range_only(void **state)
+{
+	(void)state;
+	assert_true(ctrl_in_range("10.244.1.5", "10.244.1.0/24"));
+	assert_false(ctrl_in_range("10.244.2.5", "10.244.1.0/24"));
+	assert_true(ctrl_in_range("10.244.1.130", "10.244.1.128/25"));
+	assert_false(ctrl_in_range("10.244.1.127", "10.244.1.128/25"));
+	assert_true(ctrl_in_range("10.244.1.5", "10.244.1.5/32"));
+	assert_true(ctrl_in_range("fd44:0:0:1::5", "fd44:0:0:1::/64"));
+	assert_false(ctrl_in_range("fd44:0:0:2::5", "fd44:0:0:1::/64"));
+	static const char *const bad[] = {"", "10.244.1.0", "10.244.1.0/33", "10.244.1.0/x", "fd44::/64", "/24"};
+	for (size_t i = 0; i < gw_countof(bad); i++)
+		assert_false(ctrl_in_range("10.244.1.5", bad[i]));
+}
+
+static void a_lease_is_written_as_it_is_read(void **state)
+{
+	(void)state;
+	struct gw_address_lease l = {.address = "fd44::1:5",
+	                             .node = "node-b",
+	                             .node_addresses = "10.9.0.3,fd09::3",
+	                             .namespace = "ns",
+	                             .pod = "p",
+	                             .pod_uid = "u"},
+	                        back;
+	gw_address_lease_name(l.address, l.name);
+	assert_string_equal(l.name, "fd44--1-5");
+	gw_auto(jmut) yyjson_mut_doc *doc = gw_address_lease_doc(&l);
+	gw_auto(mem) char *text = gw_json_text(doc, NULL);
+	gw_auto(jdoc) yyjson_doc *parsed_doc = parsed(text);
+	assert_int_equal(gw_address_lease_parse(yyjson_doc_get_root(parsed_doc), &back), 0);
+	assert_memory_equal(&l, &back, sizeof(l));
+	gw_auto(jdoc) yyjson_doc *empty = parsed("{\"spec\":{\"address\":\"10.0.0.1\"}}");
+	assert_true(gw_address_lease_parse(yyjson_doc_get_root(empty), &back) < 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(a_selector_selects_when_all_of_it_is_there),
 	        cmocka_unit_test(a_mirror_has_the_sources_endpoint_and_no_other),
 	        cmocka_unit_test(what_is_not_ready_is_not_made_so),
+	        cmocka_unit_test(an_address_is_at_home_in_its_nodes_range_only),
+	        cmocka_unit_test(a_lease_is_written_as_it_is_read),
 	};
 	return cmocka_run_group_tests_name("ctrl/services", tests, NULL, NULL);
 }
