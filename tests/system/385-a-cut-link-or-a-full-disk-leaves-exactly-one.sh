@@ -32,11 +32,16 @@ check "a client writes" load_start r385 --rate 200
 link() { on host-c bridge link set dev to-b state "$([ "$1" = cut ] && echo 0 || echo 3)"; }
 trap 'link back 2>/dev/null; finish' EXIT
 running_on() { on "$1" runc list 2>/dev/null | awk '$1 == "r385" && $3 == "running"' | grep -c . || true; }
-settle() { # until one runs and none is in any other state, at most 30 s
-	local i a b
+# Four looks one after the other are no picture: only what two rounds show alike counts.
+settle() { # until one runs and none is in any other state, for 30 s or more
+	local i a b now last=
 	for i in $(seq 1 150); do
-		a=$(running_on host-a) b=$(running_on host-b)
-		[ $((a + b)) = 1 ] && [ "$(on host-a runc list -q; on host-b runc list -q)" = r385 ] && { [ "$a" = 1 ] && echo host-a || echo host-b; return; }
+		a=$(running_on host-a) b=$(running_on host-b) now=
+		if [ $((a + b)) = 1 ] && [ "$(on host-a runc list -q; on host-b runc list -q)" = r385 ]; then
+			[ "$a" = 1 ] && now=host-a || now=host-b
+		fi
+		[ -z "$now" ] || [ "$now" != "$last" ] || { echo "$now"; return; }
+		last=$now
 		sleep 0.2
 	done
 	echo "host-a: $(on host-a runc list | tail -n +2) / host-b: $(on host-b runc list | tail -n +2)"
