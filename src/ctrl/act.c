@@ -39,9 +39,9 @@ static int finalizers(struct gw_kube *k, const struct gw_migration *m, bool put,
 	return rc == -ENOENT ? 0 : rc;
 }
 
-static const char *id_of(yyjson_val *pod, const char *name)
+static const char *id_of(yyjson_val *pod, const char *list, const char *name)
 {
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), "containerStatuses"));
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "status"), list));
 	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
 		if (!strcmp(gw_json_str(c, "name", ""), name)) {
 			const char *id = gw_json_str(c, "containerID", ""), *bare = strstr(id, "://");
@@ -50,17 +50,26 @@ static const char *id_of(yyjson_val *pod, const char *name)
 	return "";
 }
 
-/* In the order of the spec: kubelet starts them so. */
+static void add_containers(yyjson_mut_doc *doc, yyjson_mut_val *all, yyjson_val *pod, const char *list,
+                           const char *statuses)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "spec"), list));
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));) {
+		const char *name = gw_json_str(c, "name", "");
+		if (!strcmp(list, "initContainers") && !ctrl_is_sidecar(c))
+			continue;
+		yyjson_mut_val *o = yyjson_mut_arr_add_obj(doc, all);
+		yyjson_mut_obj_add_strcpy(doc, o, "name", name);
+		yyjson_mut_obj_add_strcpy(doc, o, "id", id_of(pod, statuses, name));
+	}
+}
+
+/* In the order in which kubelet starts them. */
 static yyjson_mut_val *containers_of(yyjson_mut_doc *doc, yyjson_val *pod)
 {
 	yyjson_mut_val *all = yyjson_mut_arr(doc);
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "spec"), "containers"));
-	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));) {
-		yyjson_mut_val *o = yyjson_mut_arr_add_obj(doc, all);
-		const char *name = gw_json_str(c, "name", "");
-		yyjson_mut_obj_add_strcpy(doc, o, "name", name);
-		yyjson_mut_obj_add_strcpy(doc, o, "id", id_of(pod, name));
-	}
+	add_containers(doc, all, pod, "initContainers", "initContainerStatuses");
+	add_containers(doc, all, pod, "containers", "containerStatuses");
 	return all;
 }
 

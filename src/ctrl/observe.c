@@ -57,6 +57,18 @@ static unsigned running(yyjson_val *pod, const char *list)
 	return n;
 }
 
+static void look_sidecars(yyjson_val *pod, struct ctrl_pod *p)
+{
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "spec"), "initContainers"));
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));) {
+		if (!ctrl_is_sidecar(c))
+			continue;
+		p->sidecars++;
+		p->sidecar_probed |= yyjson_obj_get(c, "startupProbe") != NULL;
+	}
+	p->running_sidecars = running(pod, "initContainerStatuses");
+}
+
 static void owner_kind(yyjson_val *meta, char *out, size_t size)
 {
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(meta, "ownerReferences"));
@@ -88,7 +100,7 @@ static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 	p->shared_pids = gw_json_bool(spec, "shareProcessNamespace", false);
 	p->containers = (unsigned)yyjson_arr_size(yyjson_obj_get(spec, "containers"));
 	p->running_containers = running(o, "containerStatuses");
-	p->sidecars = running(o, "initContainerStatuses");
+	look_sidecars(o, p);
 	bool refused = !strcmp(condition(o, "PodScheduled", &reason, &words), "False");
 	p->unschedulable = refused && !strcmp(reason, "Unschedulable");
 	COPY(p->words, words);

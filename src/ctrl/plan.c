@@ -51,15 +51,16 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 		return fail("HostNetwork", "the pod uses its node's network: its address belongs to the node");
 	if (p->terminating || !p->running)
 		return fail("NotRunning", "the pod is not running (or is being deleted)");
-	if (p->sidecars)
-		return fail("NativeSidecar",
-		            "an init container with restartPolicy Always runs beside the others: kubelet "
-		            "would wait for it before it makes them; make it an ordinary container");
-	if (p->running_containers != p->containers)
+	if (p->sidecar_probed)
+		return fail("StartupProbe",
+		            "an init container that stays (restartPolicy Always) has a startupProbe: kubelet "
+		            "would wait for its success before it makes the other containers, and all are "
+		            "restored at once; take the probe away, or make it an ordinary container");
+	if (p->running_containers != p->containers || p->running_sidecars != p->sidecars)
 		return fail("NotRunning", "not every container of the pod is running");
-	if (p->containers > GW_CONTAINERS_MAX)
+	if (p->containers + p->sidecars > GW_CONTAINERS_MAX)
 		return fail("SeveralContainers", "a pod of more than 16 containers");
-	if (p->containers > 1 && p->shared_pids)
+	if (p->containers + p->sidecars > 1 && p->shared_pids)
 		return fail("SharedPidNamespace", "the pod's containers share their processes (shareProcessNamespace)");
 	if (!renamed && !p->our_runtime)
 		return fail(

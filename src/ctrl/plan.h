@@ -61,7 +61,8 @@ struct ctrl_pod {
 	char owner_kind[64];        /* of the controller; "" for none */
 	bool mirror, host_network, our_runtime, shared_pids;
 	unsigned containers, running_containers; /* of the spec; those that run */
-	unsigned sidecars;                       /* native ones that run */
+	unsigned sidecars, running_sidecars;     /* native ones */
+	bool sidecar_probed;                     /* one has a startupProbe */
 	bool unschedulable;                      /* and why: */
 	char words[300];
 };

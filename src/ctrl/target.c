@@ -157,6 +157,24 @@ static void copy_owners(yyjson_mut_doc *doc, yyjson_mut_val *meta, yyjson_val *s
 		yyjson_mut_obj_add_val(doc, meta, "ownerReferences", yyjson_val_mut_copy(doc, owners));
 }
 
+bool ctrl_is_sidecar(yyjson_val *container)
+{
+	return !strcmp(gw_json_str(container, "restartPolicy", ""), "Always");
+}
+
+/* Of the init containers those that stay; the others have done their work. */
+static void keep_sidecars(yyjson_mut_val *spec)
+{
+	yyjson_mut_arr_iter it = yyjson_mut_arr_iter_with(yyjson_mut_obj_get(spec, "initContainers"));
+	for (yyjson_mut_val *c; (c = yyjson_mut_arr_iter_next(&it));) {
+		const char *policy = yyjson_mut_get_str(yyjson_mut_obj_get(c, "restartPolicy"));
+		if (!policy || strcmp(policy, "Always") != 0)
+			(void)yyjson_mut_arr_iter_remove(&it);
+	}
+	if (!yyjson_mut_arr_size(yyjson_mut_obj_get(spec, "initContainers")))
+		yyjson_mut_obj_remove_key(spec, "initContainers");
+}
+
 yyjson_mut_doc *ctrl_target(const struct gw_migration *m, yyjson_val *source, const char *network, bool same_name)
 {
 	char name[GW_K8S_NAME], from[GW_K8S_NAME + GW_K8S_NS + 2];
@@ -175,7 +193,7 @@ yyjson_mut_doc *ctrl_target(const struct gw_migration *m, yyjson_val *source, co
 	if (same_name)
 		copy_owners(doc, meta, source);
 	put_str(doc, spec, "runtimeClassName", "godwit");
-	yyjson_mut_obj_remove_key(spec, "initContainers");
+	keep_sidecars(spec);
 	yyjson_mut_obj_remove_key(spec, "overhead");
 	pin(doc, spec, m->to);
 	return doc;

@@ -17,3 +17,5 @@ yyjson_mut_doc *ctrl_plain(const struct gw_migration *m, yyjson_val *pod);
 /* metadata.labels and ownerReferences of the source, as a merge patch. */
 yyjson_mut_doc *ctrl_adoption(yyjson_val *source);
 void ctrl_target_name(const struct gw_migration *m, const char *suffix, char out[GW_K8S_NAME]);
+/* An init container of a pod's spec that runs beside the others. */
+bool ctrl_is_sidecar(yyjson_val *container);

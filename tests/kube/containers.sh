@@ -6,7 +6,7 @@ export GODWIT_LAB=${GODWIT_LAB_TWO:-${GODWIT_LAB:-godwit-test}-two}
 . "$(dirname "$0")/install.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 27
+plan 33
 exec 3>&1 # for what is noted inside a check
 LOAD=$GW/libexec/godwit/lab/lab-load
 
@@ -109,5 +109,16 @@ check "a bare pod of three containers starts" make_pod Pod bare node-a
 mig bare-1 bare node-b
 check "it moves under its name" ends bare-1 Succeeded
 is "to node-b, nothing started anew" "$(node_of bare) $(restarts bare)" "node-b [0,0,0]"
+
+# ---- a native sidecar
+spec=$(jq '.initContainers += [.containers[1] + {restartPolicy: "Always"}] | del(.containers[1])' <<<"$spec")
+sidecar() { kn get pod "$1" -o json | jq -c '[.status.initContainerStatuses[] | select(.name == "two") | .restartCount]'; }
+check "a bare pod with a native sidecar starts" make_pod Pod side node-a
+check "a client writes to the sidecar" client side "$(kn get pod side -o 'jsonpath={.status.podIP}')" 6380
+mig side-1 side node-b
+check "it moves" ends side-1 Succeeded
+is "to node-b, nothing started anew" "$(node_of side) $(restarts side) $(sidecar side)" "node-b [0,0] [0]"
+check "its containers still talk" talks side
+check "the sidecar's client kept its connection and its keys" content side
 left() { for n in "${NODES[@]}"; do [ -z "$(on "$n" sh -c 'ls /run/godwit/journal /run/godwit/held /run/godwit/mig /run/godwit/kept 2>/dev/null | grep -v :$ | grep .')" ] || { on "$n" find /run/godwit; return 1; }; done; }
 check "nothing is left on any node" retry 40 left

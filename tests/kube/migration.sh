@@ -125,8 +125,8 @@ check "to where it is: SameNode" refused no-2 "$(pod_of web)" "$(node_of "$(pod_
 check "a pod that does not exist: NoSuchPod" refused no-3 nobody node-b NoSuchPod
 check "a bare pod of plain runc starts" bare plain node-a
 check "whose name would have to stay: RuntimeNotGodwit" refused no-4 plain node-b RuntimeNotGodwit
-check "a pod with a native sidecar starts" bare two node-a '.initContainers = [{name: "other", image: "kube.test/busybox:1", command: ["sleep", "3600"], restartPolicy: "Always"}] | .runtimeClassName = "godwit"'
-check "is not movable yet: NativeSidecar" refused no-5 two node-b NativeSidecar
+check "a pod with a native sidecar starts" bare two node-a '.initContainers = [{name: "other", image: "kube.test/busybox:1", command: ["sleep", "3600"], restartPolicy: "Always", startupProbe: {exec: {command: ["true"]}}}] | .runtimeClassName = "godwit"'
+check "with a startupProbe is not movable: StartupProbe" refused no-5 two node-b StartupProbe
 check "a Deployment that asks for more than half of a node starts" owned Deployment big node-a '.containers[0].resources.requests.cpu = "1.2"'
 check "another one on node-b" owned Deployment full node-b '.containers[0].resources.requests.cpu = "1.2"'
 check "there is no room for both: NoCapacity" refused no-6 "$(pod_of big)" node-b NoCapacity
