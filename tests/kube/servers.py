@@ -5,13 +5,15 @@
 Some connections, each made once and kept; a request every few milliseconds, every
 answer checked against what this connection has stored itself. When the file STOP
 appears everything is read once more, and a line of JSON says how it was: requests,
-connections, longest wait from sending to the answer. What is wrong ends it at once.
+connections, longest wait from sending to the answer, what this side has sent twice.
+What is wrong ends a connection at once, and the program with 1.
 """
 import hashlib
 import json
 import os
 import random
 import socket
+import struct
 import sys
 import threading
 import time
@@ -187,6 +189,12 @@ class Mariadb:
             raise ValueError("the table is damaged: %s" % (row,))
 
 
+def retransmits(user):
+    sock = user.db._sock if isinstance(user, Mariadb) else user.to.sock
+    total_retrans = 100  # its offset in struct tcp_info
+    return struct.unpack_from("I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), total_retrans)[0]
+
+
 def client(kind, host, no):
     if kind == "mariadb":
         return Mariadb(host, no)
@@ -206,6 +214,7 @@ def run(user, stop, out):
     except Exception as e:
         out["errors"].append("connection %d after %d requests: %s: %s" % (user.no, out["requests"], type(e).__name__, e))
         return
+    out["retransmits"] = retransmits(user)
     try:
         user.end()
     except Exception as e:
@@ -224,5 +233,11 @@ for t in threads:
 # How long the downloads of nginx wait is their own affair.
 waits = outs[1:-1] if kind == "nginx" else outs
 errors = [e for o in outs for e in o["errors"]]
-print(json.dumps({"connections": len(users), "requests": sum(o["requests"] for o in outs), "wait_max_ms": max(o["wait_max_ms"] for o in waits), "errors": errors}))
+print(json.dumps({
+    "connections": len(users),
+    "requests": sum(o["requests"] for o in outs),
+    "wait_max_ms": max(o["wait_max_ms"] for o in waits),
+    "retransmits": sum(o.get("retransmits", 0) for o in waits),
+    "errors": errors,
+}))
 sys.exit(1 if errors else 0)
