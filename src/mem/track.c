@@ -436,8 +436,8 @@ static int run_one(struct gw_tracker *t, struct gw_proc *p, struct gw_err *e)
 	}
 	if (rc == -ESRCH && !t->sink_rc)
 		return 0;
-	/* exec has replaced what we called in, or it gets no CPU: the next round tries again. */
-	if ((rc == -EFAULT || rc == -ETIMEDOUT) && !p->tracked && why.class == GW_RETRY && p->stales++ < GW_STALES_MAX)
+	/* exec has replaced what we called in: the next round tries again. */
+	if (rc == -EFAULT && !p->tracked && why.class == GW_RETRY && p->stales++ < GW_STALES_MAX)
 		return 0;
 	if (rc < 0 && e)
 		*e = why;

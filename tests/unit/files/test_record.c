@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -126,6 +127,56 @@ static void attributes(void **state)
 	assert_int_equal(gw_xattr_unpack(buf, 8, &at, &x, &e), -EPROTO);
 }
 
+/* tests/golden/tree.hex: bytes as hex, '#' begins a comment. */
+static size_t golden(uint8_t *out, size_t room)
+{
+	FILE *f = fopen(GOLDEN_DIR "/tree.hex", "re");
+	char line[256];
+	size_t n = 0;
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		for (char *at = line, *end; *line != '#' && *at && *at != '\n'; at = end) {
+			assert_true(n < room);
+			out[n++] = (uint8_t)strtoul(at, &end, 16);
+		}
+	}
+	(void)fclose(f);
+	return n;
+}
+
+static void records_equal_the_golden_file(void **state)
+{
+	static uint8_t want[4096];
+	uint8_t attributes[16];
+	(void)state;
+	size_t n = golden(want, sizeof(want)), at = 0;
+	struct gw_rec r[3] = {
+	        {.op = GW_REC_MAKE,
+	         .tree = 1,
+	         .mode = S_IFREG | 0640,
+	         .uid = 1000,
+	         .gid = 100,
+	         .size = 5,
+	         .path = "d/f"},
+	        {.op = GW_REC_DATA, .tree = 1, .path = "d/f", .body = (const uint8_t *)"hello", .body_len = 5},
+	        {.op = GW_REC_END,
+	         .tree = 1,
+	         .mode = S_IFREG | 0640,
+	         .uid = 1000,
+	         .gid = 100,
+	         .mtime_s = 1700000000,
+	         .mtime_ns = 5,
+	         .atime_s = -1,
+	         .atime_ns = 999999999,
+	         .path = "d/f",
+	         .body = attributes,
+	         .body_len = (uint32_t)gw_xattr_pack("user.a", "v", 1, attributes)}};
+	for (size_t i = 0; i < 3; i++)
+		at += gw_rec_pack(&r[i], buf + at);
+	assert_int_equal(at, n);
+	assert_memory_equal(buf, want, n);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +185,7 @@ int main(void)
 	        cmocka_unit_test(records_without_sense),
 	        cmocka_unit_test(every_cut_is_noticed),
 	        cmocka_unit_test(attributes),
+	        cmocka_unit_test(records_equal_the_golden_file),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
