@@ -7,24 +7,24 @@ export GODWIT_LAB=${GODWIT_LAB_SERVERS:-${GODWIT_LAB:-godwit-test}-servers}
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/install.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
-ALL="nginx memcached mariadb jvm node python go"
+ALL="nginx memcached mariadb jvm jvm-zgc node python go"
 SERVERS=${SERVERS:-$ALL}
 need_kube --cni none
 exec 3>&1 # for what is noted inside a check
 for i in $SERVERS python; do
-	"$KUBE" load "$i" >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of $i"; exit 1; }
+	"$KUBE" load "${i%-*}" >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of $i"; exit 1; }
 done
 wanted() { [[ " $SERVERS " == *" $1 "* ]]; }
 moved=$(wc -w <<<"$SERVERS") refused=0
 for i in mariadb node go; do wanted $i && refused=$((refused + 1)); done
 plan $((3 + 6 * moved + 3 * refused))
 
-# NAME IMAGE NODE [jq on the pod's spec]
+# NAME IMAGE NODE [jq on the pod's spec [jq on its metadata]]
 pod() {
 	jq -n --arg name "$1" --arg image "kube.test/$2:1" --arg n "$3" '{apiVersion: "v1", kind: "Pod", metadata: {name: $name}, spec: {terminationGracePeriodSeconds: 2, runtimeClassName: "godwit",
 		containers: [{name: "c", image: $image, imagePullPolicy: "Never"}],
 		affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]}}}}' |
-		jq ".spec |= (${4:-.})" | kn apply -f - >/dev/null
+		jq ".spec |= (${4:-.}) | .metadata |= (${5:-.})" | kn apply -f - >/dev/null
 }
 PORT='.containers[0].readinessProbe = {tcpSocket: {port: 8080}, periodSeconds: 1}'
 DATA='.volumes = [{name: "data", emptyDir: {}}] | .containers[0].volumeMounts = [{name: "data", mountPath: "/data"}] | .securityContext.fsGroup = 999'
@@ -74,7 +74,7 @@ there_and_back() { # NAME KIND
 refused() {
 	wanted "${1%-*}" || return 0
 	if ! ready "$1" >"$T/not" 2>&1 || ! in_pod "$1" "$4" >"$T/not" 2>&1; then
-		for _ in 1 2 3; do skip "$1 is refused: $2" "it is not so under this kernel: $(tail -n 1 "$T/not")"; done
+		for _ in 1 2 3; do skip "$1 is refused: $2" "it is not so with this kernel or containerd: $(tail -n 1 "$T/not")"; done
 	else
 		migration "$1-1" "$1" node-b '.spec.checkOnly = true'
 		migration "$1-2" "$1" node-b
@@ -98,7 +98,8 @@ start() { # all of them at once
 			pod mariadb mariadb node-a "$PORT | .containers[0].readinessProbe.tcpSocket.port = 3306 | $DATA | $SECCOMP" && pod mariadb-uring mariadb node-a "$PORT | .containers[0].readinessProbe.tcpSocket.port = 3306 | $DATA"
 		fi &&
 		if wanted jvm; then pod jvm jvm node-a "$PORT"; fi &&
-		if wanted node; then pod node node node-a "$PORT | $SECCOMP" && pod node-uring node node-a "$PORT | $(env_of UV_USE_IO_URING 1)"; fi &&
+		if wanted jvm-zgc; then pod jvm-zgc jvm node-a "$PORT | $(env_of JAVA_TOOL_OPTIONS -XX:+UseZGC)"; fi &&
+		if wanted node; then pod node node node-a "$PORT | $SECCOMP" && pod node-uring node node-a "$PORT | $SECCOMP | $(env_of UV_USE_IO_URING 1)" '.annotations["live.godwit.dev/io-uring"] = "allow"'; fi &&
 		if wanted python; then pod python python node-a "$PORT"; fi &&
 		if wanted go; then pod go go node-a "$PORT | $(env_of GODEBUG multipathtcp=0)" && pod go-mptcp go node-a "$PORT"; fi &&
 		ready client
@@ -108,6 +109,7 @@ there_and_back nginx nginx
 there_and_back memcached memcached
 there_and_back mariadb mariadb
 there_and_back jvm http
+there_and_back jvm-zgc http # its heap is a memfd, which CRIU copies in the freeze
 there_and_back node http
 there_and_back python http
 there_and_back go http
