@@ -1,5 +1,5 @@
 /* One mapping of every kind: guards, read-only, a file copied on write, a file
- * shared, sparse, huge reserve, a hole in the middle, locked, with madvise flags. */
+ * shared, sparse, huge reserves, a hole in the middle, locked, with madvise flags. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,7 @@
 
 enum { PAGE = 4096 };
 static const size_t MIB = 1048576;
-static uint8_t *guarded, *readonly, *cow, *shared_file, *sparse, *reserve, *holed, *locked, *thp, *wipe;
+static uint8_t *guarded, *readonly, *cow, *shared_file, *sparse, *reserve, *beyond, *holed, *locked, *thp, *wipe;
 static uint8_t original[PAGE];
 
 static uint8_t *anon(size_t len, int prot, int flags)
@@ -65,6 +65,8 @@ static const char *check_contents(void)
 		return "sparse memory is not what it was";
 	if (!victim_filled(reserve + ((size_t)32 << 30), PAGE, 600))
 		return "the one page of a huge reservation is lost";
+	if (!victim_filled(beyond + ((size_t)1 << 42), PAGE, 650))
+		return "the one page of a reservation beyond all memory is lost";
 	if (!victim_filled(holed, PAGE, 700) || !victim_filled(holed + PAGE + 64 * MIB, PAGE, 702))
 		return "memory beside a hole is lost";
 	if (!victim_filled(locked, PAGE, 800) || !victim_filled(thp, 4 * MIB, 900) || !victim_filled(wipe, PAGE, 1000))
@@ -127,6 +129,10 @@ int main(void)
 	reserve = anon((size_t)64 << 30, PROT_NONE, MAP_NORESERVE);
 	VICTIM_MUST(mprotect(reserve + ((size_t)32 << 30), PAGE, rw) == 0);
 	victim_fill(reserve + ((size_t)32 << 30), PAGE, 600);
+	/* As MariaDB does: writable and without MAP_NORESERVE no kernel would give it. */
+	beyond = anon((size_t)1 << 43, PROT_NONE, 0);
+	VICTIM_MUST(mprotect(beyond + ((size_t)1 << 42), PAGE, rw) == 0);
+	victim_fill(beyond + ((size_t)1 << 42), PAGE, 650);
 	locked = anon(4 * PAGE, rw, 0);
 	victim_fill(locked, PAGE, 800);
 	VICTIM_MUST(mlock(locked, 4 * PAGE) == 0);
