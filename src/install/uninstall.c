@@ -37,6 +37,16 @@ static size_t count_containers(const char *state)
 	return n;
 }
 
+/* Every node reserves every address that lives away from home; its note says whether
+ * it is of this node's range (src/node/agent_leases.c). */
+static bool of_this_node(const char *dir, const char *address)
+{
+	char path[200];
+	gw_auto(mem) char *note = NULL;
+	gw_path(path, sizeof(path), "%s/%.60s", dir, address);
+	return gw_read_file(path, OPTIONS_MAX, &note, NULL, NULL) == 0 && !strncmp(note, "home", 4);
+}
+
 static int check_away(bool (*away)(void *ctx, const char *address), void *ctx, struct gw_err *e)
 {
 	static const char *const kinds[] = {"away", "reserved"};
@@ -45,7 +55,8 @@ static int check_away(bool (*away)(void *ctx, const char *address), void *ctx, s
 		gw_path(dir, sizeof(dir), STATE_CNI "/cni/%s", kinds[i]);
 		gw_auto(dir) DIR *d = opendir(dir);
 		for (struct dirent *f; d && (f = readdir(d));)
-			if (f->d_name[0] != '.' && away && away(ctx, f->d_name))
+			if (f->d_name[0] != '.' && away && (i == 0 || of_this_node(dir, f->d_name)) &&
+			    away(ctx, f->d_name))
 				return gw_fail_code(
 				        e, GW_RETRY, "InUse",
 				        "a pod that moved from here runs on another node with the address %s of this "

@@ -19,9 +19,12 @@ enum { LEASES_MAX = 65536, AWAY_WITHOUT_LEASE_S = 600 };
 
 struct leases {
 	struct agent *a;
+	struct gw_kube *ask; /* the other one is busy with the watch */
 	struct gw_address_lease *l;
 	size_t count, cap;
-	bool *told; /* since the last list began */
+	bool *told;               /* since the last list began */
+	struct gw_addr ranges[2]; /* this node's podCIDRs */
+	unsigned nranges;
 };
 
 static size_t find(const struct leases *s, const char *name)
@@ -42,7 +45,41 @@ static bool address_of(const char *list, int family, struct gw_addr *out)
 	return false;
 }
 
-/* Reserved everywhere: tomorrow the range may be another node's. */
+static bool in_own_range(const struct leases *s, const struct gw_addr *a)
+{
+	for (unsigned i = 0; i < s->nranges; i++) {
+		const struct gw_addr *r = &s->ranges[i];
+		unsigned whole = r->prefix / 8, rest = r->prefix % 8;
+		uint8_t mask = (uint8_t)(0xff00u >> rest);
+		if (r->family == a->family && !memcmp(a->bytes, r->bytes, whole) &&
+		    (rest == 0 || (a->bytes[whole] & mask) == (r->bytes[whole] & mask)))
+			return true;
+	}
+	return false;
+}
+
+/* Of this node, which may be so new that it has none yet. */
+static void learn_ranges(struct leases *s)
+{
+	char path[400];
+	struct gw_err e;
+	gw_auto(jdoc) yyjson_doc *node = NULL;
+	(void)snprintf(path, sizeof(path), "/api/v1/nodes/%s", s->a->node);
+	if (gw_kube_get(s->ask, path, &node, &e) < 0) {
+		gw_warn("this node's ranges are not known", kv_str("reason", e.text));
+		return;
+	}
+	yyjson_val *cidrs = yyjson_obj_get(yyjson_obj_get(yyjson_doc_get_root(node), "spec"), "podCIDRs");
+	yyjson_arr_iter it = yyjson_arr_iter_with(cidrs);
+	s->nranges = 0;
+	for (yyjson_val *v; s->nranges < gw_countof(s->ranges) && (v = yyjson_arr_iter_next(&it));)
+		if (gw_addr_parse(yyjson_get_str(v) ?: "", &s->ranges[s->nranges]) == 0)
+			s->nranges++;
+}
+
+/* Reserved everywhere, whatever the plugin's ranges are. The note says whether the
+ * address is of this node's range: then godwit cannot leave this node before the
+ * address is free (src/install). */
 static void apply(struct leases *s, const struct gw_address_lease *l)
 {
 	struct gw_addr a, via;
@@ -53,7 +90,11 @@ static void apply(struct leases *s, const struct gw_address_lease *l)
 		return;
 	}
 	/* On the node that it has left its pod's record is still there: AddressInUse. */
-	if (gw_ipam_reserve(dir, &a, l->node, &e) < 0)
+	char note[300];
+	if (!s->nranges)
+		learn_ranges(s);
+	(void)snprintf(note, sizeof(note), "%s%s", in_own_range(s, &a) ? "home, lives on " : "lives on ", l->node);
+	if (gw_ipam_reserve(dir, &a, note, &e) < 0)
 		gw_debug("address reserved, but in use", kv_str("address", l->address), kv_str("reason", e.text));
 	if (!strcmp(l->node, s->a->node) || !address_of(l->node_addresses, a.family, &via))
 		return;
@@ -133,8 +174,8 @@ static void on_lease(void *arg, enum gw_follow_what what, yyjson_val *object)
 {
 	struct leases *s = arg;
 	struct gw_address_lease l;
-	if (what == GW_FOLLOW_LISTING)
-		memset(s->told, 0, s->count * sizeof(*s->told));
+	for (size_t i = 0; what == GW_FOLLOW_LISTING && i < s->count; i++)
+		s->told[i] = false;
 	if (what == GW_FOLLOW_SYNCED) {
 		for (size_t i = s->count; i-- > 0;)
 			if (!s->told[i])
@@ -159,13 +200,14 @@ void *agent_leases(void *arg)
 	struct leases s = {.a = arg};
 	struct gw_kube *k;
 	struct gw_err e;
-	if (gw_kube_open(&s.a->config, &k, &e) < 0) {
+	if (gw_kube_open(&s.a->config, &k, &e) < 0 || gw_kube_open(&s.a->config, &s.ask, &e) < 0) {
 		gw_error("no AddressLeases can be followed", kv_str("reason", e.text));
 		return NULL;
 	}
 	const struct gw_follow f = {.path = GW_ADDRESS_LEASES, .stop_fd = s.a->d->stop_fd, .fn = on_lease, .ctx = &s};
 	gw_kube_follow(k, &f);
 	gw_kube_close(k);
+	gw_kube_close(s.ask);
 	free(s.l);
 	free(s.told);
 	return NULL;

@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 26
+plan 28
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
 ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
@@ -38,6 +38,8 @@ check "its address is leased, to node-b" retry 10 lease_is "$ip" node-b
 is "for the pod that it is now" "$(lease "$ip" pod.uid)" "$(kn get pod "$(pod_of web)" -o 'jsonpath={.metadata.uid}')"
 check "a third node sends to where it is" retry 10 via node-c "$ip" node-b
 check "its home may not give it out" has_file node-a reserved "$ip"
+check "and knows that it is of its range" has home on node-a cat "/var/lib/godwit/cni/reserved/$ip"
+is "which another node does not say" "$(on node-c cat "/var/lib/godwit/cni/reserved/$ip")" "lives on node-b"
 mig web-2 "$(pod_of web)" node-c
 check "it moves on" ends web-2 Succeeded
 check "the lease says so" retry 10 lease_is "$ip" node-c
