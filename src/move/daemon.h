@@ -120,6 +120,10 @@ const char *gw_dest_decide(struct gw_daemon *d, const char *mig, const char *wor
 /* The source has sent commit and heard nothing: ask until the destination
  * answers. *out_committed; *why is filled when it aborted. */
 void gw_resolve_source(struct gw_daemon *d, const char *mig, const char *peer, struct gw_err *why, bool *out_committed);
+/* What the other host says of mig: "committed", "aborted", "unknown", ... <0: no
+ * answer within seconds. Decides nothing. */
+int gw_resolve_ask(struct gw_daemon *d, const char *mig, const char *peer, char *out_state, size_t size,
+                   struct gw_err *e);
 /* Tell the destination that the source is gone, by a connection of its own. */
 void gw_resolve_gone(struct gw_daemon *d, const char *mig, const char *peer);
 /* A peer's connection with role "query". */

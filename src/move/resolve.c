@@ -121,6 +121,13 @@ static int ask(struct gw_daemon *d, const char *peer, const char *mig, const cha
 	return rc;
 }
 
+int gw_resolve_ask(struct gw_daemon *d, const char *mig, const char *peer, char *out_state, size_t size,
+                   struct gw_err *e)
+{
+	char instance[40];
+	return ask(d, peer, mig, "query", out_state, size, instance, sizeof(instance), e);
+}
+
 void gw_resolve_source(struct gw_daemon *d, const char *mig, const char *peer, struct gw_err *why, bool *out_committed)
 {
 	for (;;) {

@@ -312,6 +312,32 @@ static bool try_again(struct job *j, const struct gw_facts_of_run *r, bool hande
 	return true;
 }
 
+/* There is no container here to move. That it is not there may be because it was
+ * moved, by a godwitd whose host lost its power before it could say so: then the
+ * destination knows, and only its answer counts. */
+static bool has_moved_before(struct job *j, const struct gw_facts_of_run *r)
+{
+	struct gw_err e;
+	char state[24] = "";
+	bool said = false;
+	if (strcmp(r->err.code, "NoSuchContainer") != 0 && strcmp(r->err.code, "NotRunning") != 0)
+		return false;
+	while (gw_resolve_ask(j->a->d, j->m.uid, j->m.target_node, state, sizeof(state), &e) < 0 ||
+	       !strcmp(state, "prepared")) {
+		if (!said)
+			gw_warn("the container is gone, and whether it was moved is not known", kv_str("mig", j->m.uid),
+			        kv_str("peer", j->m.target_node), kv_str("reason", e.text));
+		said = true;
+		gw_sleep_us(AGAIN_AFTER_US);
+	}
+	if (strcmp(state, "committed") != 0)
+		return false;
+	gw_info("it was moved before this host lost its memory of it", kv_str("mig", j->m.uid));
+	tell_committed(j, NULL);
+	gw_resolve_gone(j->a->d, j->m.uid, j->m.target_node);
+	return true;
+}
+
 static void move_until_it_ends(struct job *j)
 {
 	struct gw_move_opts o;
@@ -329,7 +355,7 @@ static void move_until_it_ends(struct job *j)
 		}
 		bool ended = accompany(j, p, &handed, &r);
 		gw_progress_unref(p);
-		if (!ended)
+		if (!ended || has_moved_before(j, &r))
 			return;
 	} while (try_again(j, &r, handed, ++tries));
 	const char *end = !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
