@@ -74,7 +74,7 @@ there_and_back() { # NAME KIND
 refused() {
 	wanted "${1%-*}" || return 0
 	if ! ready "$1" >"$T/not" 2>&1 || ! in_pod "$1" "$4" >"$T/not" 2>&1; then
-		for _ in 1 2 3; do skip "$1 is refused: $2" "it is not so with this kernel or containerd: $(tail -n 1 "$T/not")"; done
+		for _ in 1 2 3; do skip "$1 is refused: $2" "it is not so with this kernel or containerd: $(grep -v "^command terminated" "$T/not" | tail -n 1)"; done
 	else
 		migration "$1-1" "$1" node-b '.spec.checkOnly = true'
 		migration "$1-2" "$1" node-b
