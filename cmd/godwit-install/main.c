@@ -8,6 +8,7 @@
  * for it; the work is a child's.
  * A node that can't be served, or not be left, is told so on its Node object
  * (condition GodwitReady, an Event), and looked at again until it can. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -27,7 +28,7 @@
 #include "install/install.h"
 #include "kube/node_object.h"
 
-enum { EXIT_USAGE = 2, ACCOUNT_FD = 19, AGAIN_S = 20, ARGS_MAX = 64, CIDRS = 2 };
+enum { EXIT_USAGE = 2, ACCOUNT_FD = 19, AGAIN_S = 20, AGAIN_REMOVE_S = 5, ARGS_MAX = 64, CIDRS = 2 };
 
 static const char usage[] =
         "usage: godwit-install VERB --node NAME [options] [-- godwitd's options]\n"
@@ -108,20 +109,41 @@ static int pod_ranges(struct run *r, char out[CIDRS][64], struct gw_err *e)
 	return rc;
 }
 
-/* Does a pod that lives have it? In doubt: yes. */
+static bool in_range(const char *address, const char *range)
+{
+	unsigned char a[16], r[16];
+	char base[64];
+	int family = strchr(address, ':') ? AF_INET6 : AF_INET;
+	const char *slash = strchr(range, '/');
+	(void)snprintf(base, sizeof(base), "%.*s", slash ? (int)(slash - range) : 0, range);
+	if (!slash || inet_pton(family, address, a) != 1 || inet_pton(family, base, r) != 1)
+		return false;
+	int bits = atoi(slash + 1), whole = bits / 8, rest = bits % 8;
+	return bits >= 0 && bits <= (family == AF_INET ? 32 : 128) && !memcmp(a, r, (size_t)whole) &&
+	       (!rest || (a[whole] ^ r[whole]) >> (8 - rest) == 0);
+}
+
+/* Is this node its home, and does a pod on another node live under it? In doubt: yes. */
 static bool address_lives(void *ctx, const char *address)
 {
 	struct run *r = ctx;
-	char path[300];
+	char path[300], ranges[CIDRS][64] = {"", ""};
 	struct gw_err e;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	(void)snprintf(path, sizeof(path),
-	               "/api/v1/pods?limit=1&fieldSelector=status.podIP%%3D%s%%2Cstatus.phase%%3DRunning", address);
 	/* Of the second family the API can't be asked; the pod's first address answers for it. */
 	if (strchr(address, ':'))
 		return false;
-	return gw_kube_get(r->k, path, &doc, &e) < 0 ||
-	       yyjson_arr_size(yyjson_obj_get(yyjson_doc_get_root(doc), "items")) > 0;
+	if (pod_ranges(r, ranges, &e) == 0 && !in_range(address, ranges[0]) && !in_range(address, ranges[1]))
+		return false;
+	(void)snprintf(path, sizeof(path), "/api/v1/pods?fieldSelector=status.podIP%%3D%s%%2Cstatus.phase%%3DRunning",
+	               address);
+	if (gw_kube_get(r->k, path, &doc, &e) < 0)
+		return true;
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_doc_get_root(doc), "items"));
+	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
+		if (strcmp(gw_json_str(yyjson_obj_get(v, "spec"), "nodeName", ""), r->node) != 0)
+			return true;
+	return false;
 }
 
 /* ---- verbs ---- */
@@ -180,7 +202,7 @@ static int verb_remove(struct run *r)
 	struct gw_err e = {.class = GW_OK};
 	while (gw_uninstall(address_lives, r, &e) < 0) {
 		tell(r, &e, "RemoveFailed");
-		gw_sleep_us(AGAIN_S * 1000000ULL);
+		gw_sleep_us(AGAIN_REMOVE_S * 1000000ULL);
 	}
 	gw_info("nothing of godwit is left", kv_str("node", r->node));
 	if (gw_node_condition_drop(r->k, r->node, &e) < 0 ||

@@ -147,7 +147,7 @@ check "the client kept its connection and its keys" content web
 mig web-3 "$(pod_of web)" node-b
 check "it moves once more, away from home" ends web-3 Succeeded
 check "both nodes shall be left" k label node node-a node-b live.godwit.dev/node=remove --overwrite
-waits() { condition_is "$1" reason InUse && condition "$1" message | grep -F "$2"; }
+waits() { condition_is "$1" reason InUse && condition "$1" message | tee "$T/waits" | grep -F "$2" || { cat "$T/waits"; return 1; }; }
 check "which waits for the address that lives elsewhere" retry 80 waits node-a "a pod that moved from here runs on another node with the address $ip"
 check "and node-b for the pod that runs there" retry 80 waits node-b "containers run under godwit's runtime"
 check "the workload and the controller go" kn delete deployment web --wait
