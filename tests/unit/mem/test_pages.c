@@ -564,13 +564,15 @@ static void memory_is_never_held_twice(void **state)
 	scene_finish(s);
 	struct gw_pages_status st = {0};
 	struct gw_err e = {0};
+	uint64_t size = a.pages * PAGE;
 	while (!st.done) {
 		uint64_t store = gw_store_bytes(s->store), rss = resident(v->pid) - before;
-		peak = store + rss > peak ? store + rss : peak;
+		/* Both at once, or this process was put aside in between and it says nothing. */
+		bool tight = store - gw_store_bytes(s->store) <= size / 100;
+		peak = tight && store + rss > peak ? store + rss : peak;
 		assert_int_equal(gw_pages_status(s->pages, &st, &e), 0);
 	}
 	assert_int_equal(gw_store_bytes(s->store), 0);
-	uint64_t size = a.pages * PAGE;
 	if (peak > size + size / 20)
 		fail_msg("%llu MiB held at once for %llu", (unsigned long long)peak >> 20,
 		         (unsigned long long)size >> 20);
