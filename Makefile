@@ -1,7 +1,7 @@
 # The few things one does with the tree; everything is done by a script that
 # can be called alone. GODWIT_NATIVE=1 uses this machine (Debian 13) instead of
 # the cached Debian 13 root.
-.PHONY: all image demo test bench kube-demo kube-bench lab-up lab-down clean fmt limits help
+.PHONY: all image demo test bench kube-demo kube-bench kube-bench-files lab-up lab-down clean fmt limits help
 
 all:
 	@tools/build
@@ -15,6 +15,8 @@ bench:
 	@bench/run $(ARGS)
 kube-demo:
 	@tests/kube/demo $(ARGS)
+kube-bench-files:
+	@bench/kube-files $(ARGS)
 kube-bench:
 	@bench/kube $(ARGS)
 lab-up:

@@ -12,9 +12,11 @@
 #include "base/scope.h"
 
 /* runc's options that take a value (main.go, create.go, delete.go, kill.go of runc 1.1 to 1.3). */
-static const char *const WITH_VALUE[] = {"root",         "log",      "log-format",  "rootless",
-                                         "criu",         "bundle",   "b",           "console-socket",
-                                         "pidfd-socket", "pid-file", "preserve-fds"};
+static const char *const WITH_VALUE[] = {"root", "log", "log-format", "rootless", "criu", "bundle", "b",
+                                         "console-socket", "pidfd-socket", "pid-file", "preserve-fds",
+                                         /* exec */
+                                         "process", "p", "cwd", "env", "e", "user", "u", "additional-gids", "g",
+                                         "process-label", "apparmor", "cap", "c", "cgroup"};
 
 static bool takes_value(const char *name)
 {

@@ -4,10 +4,11 @@
  * start, except
  *   create   of a container that a migration fills (annotation
  *            godwit.dev/migration, not a sandbox): waits for godwitd
- *            (src/move/claim.h), then becomes `runc restore`;
+ *            (src/move/claim.h), then becomes `runc restore`, or leaves a keeper
+ *            in its place for the moment (keeper.h);
  *            of any: its seccomp profile allows no io_uring (confine.h)
  *   start    of such a container: it runs already
- *            or leaves a keeper in its place for the moment (keeper.h)
+ *   exec     in a container that is a keeper still: waits for the real one
  *   kill     of a container that is a keeper still: ends it
  *   kill, delete   of a source that is being moved (src/move/held.h): kept back
  * A node without godwitd runs ordinary containers as ever. */
@@ -21,12 +22,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/gw_err.h"
 #include "base/io.h"
 #include "base/scope.h"
 #include "cmdline.h"
 #include "confine.h"
 #include "target.h"
+
+enum { REAL_WITHIN_MS = 60000 };
 
 static const char usage[] =
         "usage: godwit-runtime [runc's global options] COMMAND [ARGS]\n"
@@ -84,6 +88,13 @@ static void unmark(const char *kind, const char *id)
 		(void)unlink(path);
 }
 
+/* What is to run in a container that a keeper stands for (a probe, postStart) finds it in a moment. */
+static void wait_until_real(const char *id)
+{
+	for (uint64_t end = gw_now_ms() + REAL_WITHIN_MS; marked("kept", id) && gw_now_ms() < end;)
+		gw_sleep_us(5000);
+}
+
 /* Its container was never there: runc knows nothing of it. */
 static int end_keeper(const char *id)
 {
@@ -115,6 +126,8 @@ int main(int argc, char **argv)
 		unmark("restored", c.id);
 		return 0;
 	}
+	if (c.command && !strcmp(c.command, "exec"))
+		wait_until_real(c.id);
 	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
 	if (ends && marked("held", c.id))
 		return 0;

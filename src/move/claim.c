@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/gw_log.h"
+#include "base/io.h"
 #include "base/scope.h"
 #include "cni/ipam.h"
 #include "cni/record.h"
@@ -85,6 +87,15 @@ static int is_over(const struct gw_daemon *d, const char *mig, struct gw_err *e)
 	return over;
 }
 
+/* containerd takes the bundle away when whoever asked for the container has gone
+ * (kubelet died, or gave up), while the runtime it had started goes on unheard. */
+bool gw_claim_is_wanted(const struct gw_claim *c)
+{
+	char path[PATH_MAX + 16];
+	gw_path(path, sizeof(path), "%s/config.json", c->bundle);
+	return access(path, F_OK) == 0;
+}
+
 static bool has_gone(int fd)
 {
 	char byte;
@@ -105,7 +116,7 @@ static int wait_answer(struct gw_daemon *d, int fd, struct gw_claiming *k, struc
 			*e = k->why;
 			return e->err ? -e->err : -ECANCELED;
 		}
-		if (has_gone(fd))
+		if (has_gone(fd) || !gw_claim_is_wanted(&k->c))
 			return gw_fail(e, GW_PEER, EPIPE, "the runtime of %s has gone away", k->c.id);
 		if (state == WAITING && gw_now_ms() > end)
 			return gw_fail_code(e, GW_RETRY, "NoSuchMigration",
@@ -132,7 +143,15 @@ int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc 
 	}
 	gw_info("container claimed", kv_str("mig", k.c.mig), kv_str("name", k.c.name), kv_str("container", k.c.id));
 	pthread_mutex_lock(&d->lock);
-	bool taken = find_locked(d, k.c.mig, k.c.name) != NULL;
+	/* A second container of that name means that nobody wants the first any more. */
+	struct gw_claiming *old = find_locked(d, k.c.mig, k.c.name);
+	if (old && old->state == WAITING) {
+		(void)gw_fail_code(&old->why, GW_RETRY, "ClaimedTwice", "container %s was created again as %s",
+		                   k.c.name, k.c.id);
+		old->state = REFUSED;
+		old = NULL;
+	}
+	bool taken = old != NULL;
 	if (!taken) {
 		k.next = d->claims;
 		d->claims = &k;

@@ -53,6 +53,9 @@ bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name, bool 
 void gw_claim_keep(struct gw_daemon *d, const char *mig, const char *name);
 /* -ENOENT: it is not there (any more). */
 int gw_claim_take(struct gw_daemon *d, const char *mig, const char *name, struct gw_claim *out, struct gw_err *e);
+/* Does its container runtime still want it? Looked at before the commit: after it the
+ * copy would run and belong to nobody. */
+bool gw_claim_is_wanted(const struct gw_claim *c);
 void gw_claim_go(struct gw_daemon *d, const struct gw_claim *c, const struct gw_claim_folders *f);
 /* Every claim of this migration that has no answer yet gets this one. */
 void gw_claim_refuse(struct gw_daemon *d, const char *mig, const struct gw_err *why);

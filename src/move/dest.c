@@ -19,7 +19,7 @@
 #include "move/msg.h"
 
 enum {
-	RESTORE_TIMEOUT_MS = 60000,
+	RESTORE_TIMEOUT_MS = 20000,
 	RUNC_END_TIMEOUT_MS = 60000,
 	IDLE_TIMEOUT_MS = 600000, /* a source that says nothing for so long is gone */
 	FILL_LOOK_MS = 100,
@@ -163,6 +163,11 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 {
 	pthread_mutex_lock(&s->lock);
 	bool first = s->state == D_PREPARED;
+	if (first && s->claim_name[0] && !gw_claim_is_wanted(&s->claim)) {
+		pthread_mutex_unlock(&s->lock);
+		return gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target is not wanted any more",
+		                    s->claim_name);
+	}
 	if (first && s->pod_of.members) {
 		/* Of a pod it is the leader who is told, when all are ready. */
 		int ready = s->pod_of.member ? gw_fail(e, GW_PEER, EPROTO, "a commit for one container of a pod")
@@ -240,6 +245,9 @@ static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
 		rc = gw_restore_go(s->restore, RESTORE_TIMEOUT_MS, e);
 	if (rc == 0)
 		rc = gw_dest_shmem_taken(s, e);
+	if (rc == 0 && s->claim_name[0] && !gw_claim_is_wanted(&s->claim))
+		rc = gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target is not wanted any more",
+		                  s->claim_name);
 	if (rc == 0)
 		rc = gw_fault("dest-restored", e);
 	if (rc < 0)

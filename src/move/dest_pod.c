@@ -105,7 +105,7 @@ int gw_dest_pod_ready(struct gw_dest *s, struct gw_err *e)
 	for (unsigned i = 0; i < s->pod_of.nothers; i++) {
 		struct gw_dest *o = s->pod_of.others[i];
 		pthread_mutex_lock(&o->lock);
-		ready += o->state == D_PREPARED;
+		ready += o->state == D_PREPARED && gw_claim_is_wanted(&o->claim);
 		pthread_mutex_unlock(&o->lock);
 	}
 	return ready >= s->pod_of.members

@@ -4,11 +4,11 @@
 export GODWIT_LAB=${GODWIT_LAB_TWO:-${GODWIT_LAB:-godwit-test}-two}
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/install.sh"
+. "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
 plan 33
 exec 3>&1 # for what is noted inside a check
-LOAD=$GW/libexec/godwit/lab/lab-load
 
 # Two redis and a third container that talks to the first over localhost, five times a second.
 spec='{"terminationGracePeriodSeconds": 5, "runtimeClassName": "godwit", "initContainers": [{"name": "init", "image": "kube.test/busybox:1", "command": ["sh", "-c", "echo once >>/shared/init"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
@@ -17,42 +17,6 @@ spec='{"terminationGracePeriodSeconds": 5, "runtimeClassName": "godwit", "initCo
 	{"name": "two", "image": "kube.test/redis:1", "args": ["--port", "6380", "--save", "", "--appendonly", "no", "--protected-mode", "no"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
 	{"name": "talk", "image": "kube.test/busybox:1", "command": ["sh", "-c", "while :; do n=$((n + 1)); echo \"incr talk\"; echo $n >/shared/n; sleep 0.2; done | nc 127.0.0.1 6379 >>/shared/log"], "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}],
 	"volumes": [{"name": "shared", "emptyDir": {}}]}'
-make_pod() { # KIND NAME NODE
-	jq -n --arg kind "$1" --arg name "$2" --arg n "$3" --argjson spec "$spec" '($spec | .affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution = [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]) as $s |
-		if $kind == "Pod" then {apiVersion: "v1", kind: "Pod", metadata: {name: $name, labels: {app: $name}}, spec: $s}
-		else {apiVersion: "apps/v1", kind: $kind, metadata: {name: $name}, spec: {replicas: 1, selector: {matchLabels: {app: $name}}, template: {metadata: {labels: {app: $name}}, spec: $s}}} end' |
-		kn apply -f - >/dev/null && retry 120 ready "$2"
-}
-ready() { [ -n "$(kn get pods -l "app=$1" -o json | jq -r '.items[] | select(.status.conditions[]? | select(.type == "Ready" and .status == "True")) | .metadata.name')" ]; }
-pod_of() { kn get pods -l "app=$1" --field-selector=status.phase=Running -o 'jsonpath={.items[0].metadata.name}'; }
-node_of() { kn get pod "$1" -o 'jsonpath={.spec.nodeName}'; }
-st() { kn get migration "$1" -o "jsonpath={.status.$2}"; }
-over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
-mig() { # NAME POD NODE [jq]
-	jq -n --arg name "$1" --arg pod "$2" --arg to "$3" '{apiVersion: "godwit.dev/v1alpha1", kind: "Migration", metadata: {name: $name}, spec: {podName: $pod, to: $to, options: {maxFreezeMs: 60000}}}' |
-		jq "${4:-.}" | kn apply -f - >/dev/null
-}
-ends() { # NAME PHASE
-	retry 240 over "$1"
-	[ "$(st "$1" phase)" = "$2" ] || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; for n in node-a node-b; do gw_log $n 60 | grep -v level=debug | tail -n 6; done; return 1; }
-	echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3
-}
-clients=()
-client() { # NAME IP PORT
-	on node-c "$LOAD" --host "$2" --port "$3" --rate 300 --keys 1000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
-	clients+=("$1:$!")
-	started_loads+=($!)
-	sleep 1
-	on node-c "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null
-}
-content() { # NAME: its connection and its keys
-	local c
-	for c in "${clients[@]}"; do
-		[ "${c%:*}" = "$1" ] || continue
-		on node-c "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
-		wait "${c#*:}" && echo "# $1: $(jq -c '{wait_max_us, retransmits, timeouts}' "$T/load-$1.end")" >&3 && [ "$(jq -c '[.lost, .same_port]' "$T/load-$1.end")" = "[0,true]" ] || { cat "$T/load-$1.end" "$T/load-$1.err"; return 1; }
-	done
-}
 restarts() { # with what ended, when something has
 	kn get pod "$1" -o json | jq -c '[.status.containerStatuses[].restartCount] + [.status.containerStatuses[].lastState.terminated | select(.) | {exitCode, signal, finishedAt}]'
 }
@@ -67,7 +31,7 @@ nodes_ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
 check "its nodes are Ready" retry 120 nodes_ready
 retry 60 kn get serviceaccount default
 
-check "a Deployment of three containers starts" make_pod Deployment trio node-a
+check "a Deployment of three containers starts" owned Deployment trio node-a
 pod=$(pod_of trio) ip=$(kn get pod "$(pod_of trio)" -o 'jsonpath={.status.podIP}')
 check "a client writes to the first" client one "$ip" 6379
 check "another one to the second" client two "$ip" 6380
@@ -105,7 +69,7 @@ check "a container that ends there is started again by kubelet, as ever" retry 6
 is "and it alone" "$(restarts "$pod" | jq -c '.[2]')" 0
 
 # ---- a bare pod keeps its name
-check "a bare pod of three containers starts" make_pod Pod bare node-a
+check "a bare pod of three containers starts" bare bare node-a
 mig bare-1 bare node-b
 check "it moves under its name" ends bare-1 Succeeded
 is "to node-b, nothing started anew" "$(node_of bare) $(restarts bare)" "node-b [0,0,0]"
@@ -113,7 +77,7 @@ is "to node-b, nothing started anew" "$(node_of bare) $(restarts bare)" "node-b 
 # ---- a native sidecar
 spec=$(jq '.initContainers += [.containers[1] + {restartPolicy: "Always"}] | del(.containers[1])' <<<"$spec")
 sidecar() { kn get pod "$1" -o json | jq -c '[.status.initContainerStatuses[] | select(.name == "two") | .restartCount]'; }
-check "a bare pod with a native sidecar starts" make_pod Pod side node-a
+check "a bare pod with a native sidecar starts" bare side node-a
 check "a client writes to the sidecar" client side "$(kn get pod side -o 'jsonpath={.status.podIP}')" 6380
 mig side-1 side node-b
 check "it moves" ends side-1 Succeeded

@@ -4,6 +4,7 @@
 # --containerd of kube up: GODWIT_DEPLOY_CONTAINERD (1.6 or 2).
 export GODWIT_LAB=${GODWIT_LAB_DEPLOY:-${GODWIT_LAB:-godwit-test}-deploy}
 . "$(dirname "$0")/lib.sh"
+CLIENTS=control
 . "$(dirname "$0")/workloads.sh"
 GW=$TOP/build/install/opt/godwit
 [ -x "$GW/libexec/godwit/godwit-install" ] || skip_all "godwit is not built (tools/build)"
@@ -11,26 +12,9 @@ need_kube --cni none --bare --nodes a,b ${GODWIT_DEPLOY_CONTAINERD:+--containerd
 plan 48
 exec 3>&1
 NODES=(node-a node-b)
-LOAD=$GW/libexec/godwit/lab/lab-load
 ends() { # NAME PHASE
 	retry 60 over "$1"
 	phase_is "$1" "$2" || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; k -n godwit-system logs -l app.kubernetes.io/name=godwitd --tail=8; return 1; }
-}
-clients=()
-client() { # NAME IP
-	on control "$LOAD" --host "$2" --port 6379 --rate 500 --keys 2000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
-	clients+=("$1:$!")
-	started_loads+=($!)
-	sleep 1
-	on control "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null
-}
-content() { # NAME: its connection and its keys
-	local c
-	for c in "${clients[@]}"; do
-		[ "${c%:*}" = "$1" ] || continue
-		on control "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
-		wait "${c#*:}" && echo "# $1: $(jq -c '{wait_max_us, retransmits, timeouts}' "$T/load-$1.end")" >&3 && [ "$(jq -c '[.lost, .same_port]' "$T/load-$1.end")" = "[0,true]" ] || { cat "$T/load-$1.end" "$T/load-$1.err"; return 1; }
-	done
 }
 # Everything on a host's own disk but logs: names, kinds, modes, owners, links, contents.
 files_of() {

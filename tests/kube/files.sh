@@ -4,6 +4,7 @@
 export GODWIT_LAB=${GODWIT_LAB_FILES:-${GODWIT_LAB:-godwit-test}-files}
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/install.sh"
+. "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
 "$KUBE" load postgres >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of PostgreSQL"; exit 1; }
@@ -15,16 +16,10 @@ pod_on() { # NAME NODE JSON-of-the-spec
 		affinity: {nodeAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]}}})}' |
 		kn apply -f - >/dev/null && kn wait --for=condition=Ready "pod/$1" --timeout=60s
 }
-st() { kn get migration "$1" -o "jsonpath={.status.$2}"; }
-over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
 move() { # NAME POD NODE [PHASE]
-	jq -n --arg name "$1" --arg pod "$2" --arg to "$3" '{apiVersion: "godwit.dev/v1alpha1", kind: "Migration", metadata: {name: $name}, spec: {podName: $pod, to: $to, options: {maxFreezeMs: 60000}}}' |
-		kn apply -f - >/dev/null && retry 240 over "$1"
-	[ "$(st "$1" phase)" = "${4:-Succeeded}" ] || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; for n in node-a node-b; do gw_log $n 40 | grep -v level=debug | tail -n 4; done; return 1; }
-	echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3
+	mig "$1" "$2" "$3" && ends "$1" "${4:-Succeeded}" && echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3
 }
 in_pod() { kn exec "$1" -- sh -c "$2"; }
-node_of() { kn get pod "$1" -o 'jsonpath={.spec.nodeName}'; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
 ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }

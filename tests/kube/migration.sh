@@ -4,54 +4,11 @@
 export GODWIT_LAB=${GODWIT_LAB_MIG:-${GODWIT_LAB:-godwit-test}-mig}
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/install.sh"
+. "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
 plan 58
 exec 3>&1 # for what is noted inside a check
-LOAD=$GW/libexec/godwit/lab/lab-load
-
-spec='{"terminationGracePeriodSeconds": 5, "containers": [{"name": "redis", "image": "kube.test/redis:1", "args": ["--save", "", "--appendonly", "no", "--protected-mode", "no"],
-	"readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1}}]}'
-on_node() { jq --arg n "$1" '.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution = [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]'; }
-owned() { # KIND NAME NODE [jq on the pod's spec]
-	jq -n --arg kind "$1" --arg name "$2" --argjson spec "$(on_node "$3" <<<"$spec" | jq "${4:-.}")" '{apiVersion: "apps/v1", kind: $kind, metadata: {name: $name},
-		spec: {replicas: 1, selector: {matchLabels: {app: $name}}, template: {metadata: {labels: {app: $name}}, spec: $spec}}} | if $kind == "StatefulSet" then .spec.serviceName = $name else . end' |
-		kn apply -f - >/dev/null && kn rollout status "$1/$2" --timeout=60s
-}
-bare() { # NAME NODE [jq]
-	jq -n --arg name "$1" --argjson spec "$(on_node "$2" <<<"$spec" | jq "${3:-.}")" '{apiVersion: "v1", kind: "Pod", metadata: {name: $name, labels: {app: $name}}, spec: $spec}' |
-		kn apply -f - >/dev/null && kn wait --for=condition=Ready "pod/$1" --timeout=60s
-}
-pod_of() { kn get pods -l "app=$1" --field-selector=status.phase=Running -o 'jsonpath={.items[0].metadata.name}'; }
-pod_ip() { kn get pod "$1" -o 'jsonpath={.status.podIP}'; }
-node_of() { kn get pod "$1" -o 'jsonpath={.spec.nodeName}'; }
-mig() { # NAME POD NODE [jq]
-	jq -n --arg name "$1" --arg pod "$2" --arg to "$3" '{apiVersion: "godwit.dev/v1alpha1", kind: "Migration", metadata: {name: $name}, spec: {podName: $pod, to: $to, options: {maxFreezeMs: 60000}}}' |
-		jq "${4:-.}" | kn apply -f - >/dev/null
-}
-st() { kn get migration "$1" -o "jsonpath={.status.$2}"; }
-phase_is() { [ "$(st "$1" phase)" = "$2" ]; }
-over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
-ends() { # NAME PHASE
-	retry "${TRIES:-60}" over "$1"
-	phase_is "$1" "$2" || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; on control tail -n 8 /var/log/godwit-controller.log; return 1; }
-}
-clients=()
-client() { # NAME IP
-	on node-c "$LOAD" --host "$2" --port 6379 --rate 500 --keys 2000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
-	clients+=("$1:$!")
-	started_loads+=($!)
-	sleep 1
-	on node-c "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null
-}
-content() { # NAME: its connection and its keys
-	local c
-	for c in "${clients[@]}"; do
-		[ "${c%:*}" = "$1" ] || continue
-		on node-c "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
-		wait "${c#*:}" && echo "# $1: $(jq -c '{wait_max_us, retransmits, timeouts}' "$T/load-$1.end")" >&3 && [ "$(jq -c '[.lost, .same_port]' "$T/load-$1.end")" = "[0,true]" ] || { cat "$T/load-$1.end" "$T/load-$1.err"; return 1; }
-	done
-}
 nothing_left() {
 	local n
 	for n in "${NODES[@]}"; do
@@ -111,7 +68,7 @@ check "it moves although the controller is killed six times on the way" ends sol
 is "to node-b" "$(node_of solo)" node-b
 on node-a sh -c 'echo "dest-restored fail" >/run/godwit/fault'
 mig solo-2 solo node-a
-check "it moves back although its first restore fails: its object is gone, so it is tried again" eval TRIES=240 ends solo-2 Succeeded
+check "it moves back although its first restore fails: its object is gone, so it is tried again" ends solo-2 Succeeded
 is "to node-a" "$(node_of solo)" node-a
 check "its client kept its connection and its keys" content solo
 kn delete pod solo --wait=false >/dev/null

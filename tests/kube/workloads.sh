@@ -1,5 +1,5 @@
-# Sourced by tests of Migration objects, after lib.sh: workloads that are moved, and
-# what their Migrations say.
+# Sourced by tests of Migration objects, after lib.sh and install.sh: workloads that are
+# moved, what their Migrations say, clients. Descriptor 3 is for what is noted inside a check.
 spec='{"terminationGracePeriodSeconds": 5, "containers": [{"name": "redis", "image": "kube.test/redis:1", "args": ["--save", "", "--appendonly", "no", "--protected-mode", "no"],
 	"readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1}}]}'
 on_node() { jq --arg n "$1" '.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution = [{weight: 100, preference: {matchFields: [{key: "metadata.name", operator: "In", values: [$n]}]}}]'; }
@@ -22,9 +22,34 @@ mig() { # NAME POD NODE [jq]
 st() { kn get migration "$1" -o "jsonpath={.status.$2}"; }
 phase_is() { [ "$(st "$1" phase)" = "$2" ]; }
 over() { case $(st "$1" phase) in Succeeded | Failed | Cancelled) true ;; *) false ;; esac; }
-ends() { # NAME PHASE
-	retry 60 over "$1"
-	phase_is "$1" "$2" || { kn get migration "$1" -o json | jq '.status | del(.network, .successor)'; on control tail -n 8 /var/log/godwit-controller.log; kn get migration "$1" -o json | jq -c '.status | [.phase, .reason, .message]'; return 1; }
+ends() { # NAME PHASE; TRIES half seconds
+	retry "${TRIES:-240}" over "$1"
+	phase_is "$1" "$2" || {
+		kn get migration "$1" -o json | jq '.status | del(.network, .successor, .check)'
+		on control tail -n 8 /var/log/godwit-controller.log
+		for n in node-a node-b; do gw_log $n 60 | grep -v level=debug | tail -n 5; done
+		return 1
+	}
+}
+# Clients on one host, each with one connection that it keeps.
+CLIENTS=${CLIENTS:-node-c}
+LOAD=$TOP/build/install/opt/godwit/libexec/godwit/lab/lab-load
+clients=()
+client() { # NAME IP [PORT]
+	on "$CLIENTS" "$LOAD" --host "$2" --port "${3:-6379}" --rate 500 --keys 2000 --seconds 0 --control "/run/load-$1.sock" >"$T/load-$1.end" 2>"$T/load-$1.err" &
+	clients+=("$1:$!")
+	started_loads+=($!)
+	sleep 1
+	answers "$1"
+}
+answers() { on "$CLIENTS" "$LOAD" ctl "/run/load-$1.sock" peek >/dev/null; }
+content() { # NAME: its connection and its keys
+	local c
+	for c in "${clients[@]}"; do
+		[ "${c%:*}" = "$1" ] || continue
+		on "$CLIENTS" "$LOAD" ctl "/run/load-$1.sock" stop >/dev/null
+		wait "${c#*:}" && echo "# $1: $(jq -c '{wait_max_us, retransmits, timeouts}' "$T/load-$1.end")" >&3 && [ "$(jq -c '[.lost, .same_port]' "$T/load-$1.end")" = "[0,true]" ] || { cat "$T/load-$1.end" "$T/load-$1.err"; return 1; }
+	done
 }
 # What the programs are allowed is what deploy/20-rbac.yaml says, nothing more.
 as_account() { # HOST ACCOUNT
