@@ -61,6 +61,7 @@ static struct gw_dest *session_new(struct gw_daemon *d, struct gw_conn *c, const
 static void session_free(struct gw_dest *s)
 {
 	struct gw_err ignored;
+	gw_hold_free(s->hold);
 	gw_restore_close(s->restore);
 	gw_pages_free(s->pages, false);
 	gw_store_free(s->store);
@@ -191,6 +192,8 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 			         kv_str("reason", why.text));
 		gw_restore_resume(s->restore);
 		gw_dest_pod_commit(s);
+		if (s->hold)
+			gw_hold_release(s->hold);
 		s->resume_us = gw_now_us() - t0;
 		s->journal.dest = s->state;
 		if (gw_journal_write(s->d->cfg.state_dir, &s->journal, &why) < 0)
@@ -300,9 +303,21 @@ static void settle(struct gw_dest *s)
 	if (gw_mover_routed.settle(gw_dest_net_id(s), &s->pod, &e) < 0)
 		gw_error("the arrived container cannot end connections", kv_str("mig", s->mig),
 		         kv_str("reason", e.text));
+	gw_dest_end_hold(s);
 	gw_dest_pod_talk(s->journal.netns_path, s->mig);
 	if (s->claim_name[0])
 		put_on_record(s);
+}
+
+/* The source stops its container next. Kept from here to the commit, or to the end of the session. */
+static int on_hold(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
+{
+	pthread_mutex_lock(&s->lock);
+	bool ok = s->hold && s->state == D_RECEIVING;
+	if (ok)
+		gw_hold_shut(s->hold);
+	pthread_mutex_unlock(&s->lock);
+	return ok ? gw_msg_send_type(c, "held", e) : gw_fail(e, GW_PEER, EPROTO, "hold without arm, or too late");
 }
 
 static int on_commit(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
@@ -350,6 +365,8 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 	}
 	if (!strcmp(type, "arm"))
 		return gw_conn_hasten(c), (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
+	if (!strcmp(type, "hold"))
+		return on_hold(s, c, e);
 	if (!strcmp(type, "images-whole")) {
 		gw_conn_drop_room(c); /* of the images; memory is scarcest from here on */
 		return restore(s, c, e);
@@ -393,6 +410,7 @@ static void ask_until_decided(struct gw_dest *s)
 {
 	gw_warn("in doubt", kv_str("mig", s->mig), kv_str("peer", s->peer));
 	gw_progress_phase(s->progress, "InDoubt");
+	gw_dest_end_hold(s); /* for long, perhaps, and it may be the source that runs */
 	(void)dest_step(s, DE_LINK_LOST);
 	gw_resolve_dest(s);
 }

@@ -246,6 +246,25 @@ static int start_restore(struct gw_dest *s, const struct places *p, struct gw_er
 	return rc < 0 ? rc : gw_restore_wait_ready(s->restore, READY_TIMEOUT_MS, e);
 }
 
+/* This host's own clients wait here, as the others do at the source. */
+static int make_hold(struct gw_dest *s, struct gw_err *e)
+{
+	struct gw_hold *h = NULL;
+	int rc = s->pod_of.member ? 0 : gw_hold_new_there(s->mig, &s->pod, &h, e);
+	pthread_mutex_lock(&s->lock);
+	s->hold = h;
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+void gw_dest_end_hold(struct gw_dest *s)
+{
+	pthread_mutex_lock(&s->lock);
+	struct gw_hold *h = gw_take(s->hold);
+	pthread_mutex_unlock(&s->lock);
+	gw_hold_free(h);
+}
+
 int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 {
 	struct places p;
@@ -265,6 +284,8 @@ int gw_dest_arm(struct gw_dest *s, struct gw_err *e)
 		rc = start_restore(s, &p, e);
 	if (rc == 0)
 		rc = gw_store_recharge(s->store, s->d->cfg.pages, gw_restore_memory_cgroup(s->restore), e);
+	if (rc == 0)
+		rc = make_hold(s, e);
 	if (rc == 0)
 		rc = gw_fault("dest-armed", e);
 	if (rc < 0)
@@ -301,6 +322,7 @@ int gw_dest_image(struct gw_dest *s, const struct gw_frame *f, struct gw_err *e)
 void gw_dest_discard(struct gw_dest *s)
 {
 	struct gw_err e;
+	gw_dest_end_hold(s); /* first: its source runs */
 	gw_restore_close(gw_take(s->restore));
 	gw_pages_free(gw_take(s->pages), true);
 	gw_dest_forget_connections(s);

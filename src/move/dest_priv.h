@@ -10,12 +10,13 @@
 #include "move/handover.h"
 #include "move/journal.h"
 #include "move/recv.h"
+#include "net/hold.h"
 #include "net/mover.h"
 
 /* dest_priv: one incoming migration; shared by dest*.c and resolve.c only.
  *
  * Owned by the thread of its control connection. Under `lock`: state, wake,
- * data_active; a decision (commit, abort) may come from a query connection. */
+ * data_active, hold; a decision (commit, abort) may come from a query connection. */
 /* One pod's containers (group.h). The leader's session knows the others', under
  * its lock; they know it by its id. */
 struct gw_dest_pod {
@@ -53,7 +54,8 @@ struct gw_dest {
 	struct gw_recv_counters counters;
 	struct gw_pod pod;
 	bool net_ready;
-	char *descriptors; /* JSON */
+	struct gw_hold *hold; /* what this host's own clients send; under lock; NULL: none, or a member */
+	char *descriptors;    /* JSON */
 	int stdio[3];
 	struct gw_restore *restore;
 	struct gw_pages *pages;
@@ -96,6 +98,7 @@ static inline const char *gw_dest_net_id(const struct gw_dest *s)
 }
 int gw_dest_prepare(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* dest_prepare.c */
 int gw_dest_arm(struct gw_dest *s, struct gw_err *e);
+void gw_dest_end_hold(struct gw_dest *s); /* what is kept goes where the route leads */
 int gw_dest_image(struct gw_dest *s, const struct gw_frame *f, struct gw_err *e);
 void gw_dest_discard(struct gw_dest *s);                 /* everything that was made for it goes */
 int gw_dest_commit(struct gw_dest *s, struct gw_err *e); /* the commit point; caller holds no lock */

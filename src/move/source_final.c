@@ -27,6 +27,7 @@
 
 enum {
 	ARM_TIMEOUT_MS = 60000,
+	HOLD_TIMEOUT_MS = 2000,
 	FREEZE_TIMEOUT_MS = 2000,
 	RESTORE_TIMEOUT_MS = 20000,
 	COMMIT_TIMEOUT_MS = 5000,
@@ -291,10 +292,19 @@ static int stop_tasks(struct gw_source *s, struct gw_err *e)
 	}
 }
 
+/* There first: what its clients send from now on must not come here to wait. */
+static int hold_there(struct gw_source *s, struct gw_err *e)
+{
+	int rc = gw_msg_send_type(s->ctl, "hold", e);
+	return rc < 0 ? rc : gw_msg_expect(s->ctl, "held", HOLD_TIMEOUT_MS, NULL, e);
+}
+
 static int freeze(struct gw_source *s, struct gw_err *e)
 {
 	gw_progress_phase(s->progress, "Freezing");
 	int rc = gw_source_journal(s, e);
+	if (rc == 0 && !s->member)
+		rc = hold_there(s, e);
 	if (rc < 0)
 		return rc;
 	/* Now, and only now, our senders may take the CPU. */

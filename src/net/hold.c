@@ -257,7 +257,7 @@ static int reader_start(struct gw_hold *h, struct gw_err *e)
 	return 0;
 }
 
-int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e)
+static int hold_new(const char *id, const struct gw_pod *p, unsigned dirs, struct gw_hold **out, struct gw_err *e)
 {
 	struct gw_hold *h = calloc(1, sizeof(*h));
 	if (!h)
@@ -267,7 +267,7 @@ int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, st
 	(void)pthread_cond_init(&h->hushed, NULL);
 	int rc = socket_open(&h->nl, e);
 	if (rc == 0)
-		rc = queues_bind(&h->nl, h->queue, DIRS, &h->nqueues, e);
+		rc = queues_bind(&h->nl, h->queue, dirs, &h->nqueues, e);
 	/* The rules last: from then on every packet waits for the reader. */
 	if (rc == 0)
 		rc = reader_start(h, e);
@@ -279,6 +279,16 @@ int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, st
 	}
 	*out = h;
 	return 0;
+}
+
+int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e)
+{
+	return hold_new(id, p, DIRS, out, e);
+}
+
+int gw_hold_new_there(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e)
+{
+	return hold_new(id, p, TO_POD + 1, out, e);
 }
 
 void gw_hold_shut(struct gw_hold *h)
@@ -352,8 +362,8 @@ static uint64_t kernel_drops(const struct gw_hold *h)
 		line += *line == '\n';
 		if (sscanf(line, "%lu %*u %*u %*u %*u %lu %lu", &num, &full, &lost) != 3)
 			continue;
-		if (num == h->queue[TO_POD] || num == h->queue[FROM_POD])
-			sum += full + lost;
+		for (unsigned i = 0; i < h->nqueues; i++)
+			sum += num == h->queue[i] ? full + lost : 0;
 	}
 	return sum;
 }

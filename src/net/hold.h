@@ -25,8 +25,13 @@
  * be lost, and one over TCP would be in the dump as sent, so that the copy
  * sends it again only after its first retransmission timeout, a whole second.
  *
- * Also for a destination host: a hold there keeps what its own processes
- * send, so that it need not go to the source and back.
+ * A destination host has a hold too (gw_hold_new_there), shut a moment before
+ * the source's. What its own processes send to the pod, or what comes in by a
+ * port that it translates (a Service's), would wait on the source otherwise and
+ * come back by the wire as what it is by then: a packet with the destination's
+ * own address, of a connection that this host's tracking knows by another
+ * tuple. It takes that for a clash and gives the packet another port, so the
+ * first answer finds no socket and the client asks again a second later.
  *
  * IPv4 and IPv6, every protocol; segments stay unsegmented; bypass, so that a
  * dead godwitd does not cut the pod off. Neighbour discovery is never held.
@@ -51,6 +56,8 @@ struct gw_hold_stats {
 
 /* Under a millisecond, no program is started; still: before the freeze. */
 int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e);
+/* On the destination host: only what goes to the pod; what the copy sends takes no detour. */
+int gw_hold_new_there(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e);
 /* OPEN -> HELD, microseconds, cannot fail. When it returns, nothing more gets to the pod. */
 void gw_hold_shut(struct gw_hold *h);
 /* HELD, and the pod's tasks are stopped: what they sent before has passed when

@@ -165,12 +165,14 @@ static void pod_rules(struct gw_nft *b, struct gw_rules *r, const char *comment,
                       uint16_t out)
 {
 	const struct table *t = r->t;
-	r->chain[r->n++] = "prerouting";
-	gw_nft_rule_start(b, t->name, "prerouting", comment);
-	gw_nft_meta(b, NFT_META_IIFNAME);
-	gw_nft_cmp_ifname(b, p->host_ifname);
-	gw_nft_queue(b, out, t->xt);
-	gw_nft_rule_end(b);
+	if (out) {
+		r->chain[r->n++] = "prerouting";
+		gw_nft_rule_start(b, t->name, "prerouting", comment);
+		gw_nft_meta(b, NFT_META_IIFNAME);
+		gw_nft_cmp_ifname(b, p->host_ifname);
+		gw_nft_queue(b, out, t->xt);
+		gw_nft_rule_end(b);
+	}
 	for (unsigned i = 0; i < p->naddrs; i++) {
 		r->chain[r->n++] = "prerouting";
 		gw_nft_rule_start(b, t->name, "prerouting", comment);
@@ -209,7 +211,7 @@ int gw_rules_add(const char *id, const struct gw_pod *p, uint16_t queue_in, uint
 	gw_auto(mem) struct gw_rules *r = calloc(1, sizeof(*r));
 	if (!r)
 		return gw_fail(e, GW_SYS, ENOMEM, "hold packets");
-	if (p->naddrs == 0 || p->naddrs > GW_POD_ADDRS_MAX || !p->host_ifname[0])
+	if (p->naddrs == 0 || p->naddrs > GW_POD_ADDRS_MAX || (queue_out && !p->host_ifname[0]))
 		return gw_fail(e, GW_INPUT, EINVAL, "hold packets: the pod has no address or no host interface");
 	(void)snprintf(comment, sizeof(comment), "godwit:%s", id);
 	(void)pthread_mutex_lock(&tables_lock);

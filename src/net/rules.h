@@ -27,6 +27,7 @@ struct gw_rules;
 
 enum { GW_RULES_HOOK_PRIORITY = -90 };
 
+/* queue_out 0: what the pod sends passes by. */
 int gw_rules_add(const char *id, const struct gw_pod *p, uint16_t queue_in, uint16_t queue_out, struct gw_rules **out,
                  struct gw_err *e);
 /* Frees r too, also when the kernel refuses. */

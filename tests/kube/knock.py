@@ -1,14 +1,25 @@
 #!/usr/bin/env python3
-"""knock.py STOP ADDR:PORT...: a new connection to each address every 50 ms until the file STOP
+"""knock.py [--every S] STOP ADDR:PORT...: a new connection to each address every 50 ms until STOP
 is there; each sends a redis PING and wants +PONG within 10 s. At the end a line of JSON per
-address: how many were answered, what went wrong, the longest wait in ms."""
-import collections, json, os, socket, sys, threading, time
+address: how many were answered, what went wrong, the longest wait in ms, and how many SYNs were
+sent again (a second late each)."""
+import collections, json, os, socket, struct, sys, threading, time
 
+every = 0.05
+if sys.argv[1] == "--every":
+    every = float(sys.argv[2])
+    del sys.argv[1:3]
 stop, addresses = sys.argv[1], sys.argv[2:]
 lock = threading.Lock()
 answered = collections.Counter()
 wrong = {a: collections.Counter() for a in addresses}
 longest = collections.Counter()
+again = collections.Counter()
+
+
+def segments_again(s):
+    """tcpi_total_retrans of struct tcp_info; asked once the connection stands, it is the SYN's."""
+    return struct.unpack_from("I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
 
 
 def knock(address):
@@ -16,6 +27,9 @@ def knock(address):
     begun = time.monotonic()
     try:
         with socket.create_connection((host, int(port)), timeout=10) as s:
+            syns = segments_again(s)
+            with lock:
+                again[address] += syns
             s.sendall(b"PING\r\n")
             got = s.recv(64)
         error = None if got == b"+PONG\r\n" else "answer %r" % got
@@ -39,9 +53,9 @@ while not os.path.exists(stop):
         t.start()
         threads.append(t)
     threads = [t for t in threads if t.is_alive()]
-    due += 0.05
+    due += every
     time.sleep(max(0, due - time.monotonic()))
 for t in threads:
     t.join()
 for a in addresses:
-    print(json.dumps({"to": a, "answered": answered[a], "wrong": dict(wrong[a]), "longest_ms": longest[a]}))
+    print(json.dumps({"to": a, "answered": answered[a], "wrong": dict(wrong[a]), "longest_ms": longest[a], "syn_again": again[a]}))

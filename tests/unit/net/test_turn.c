@@ -2,6 +2,10 @@
  * whole move: hold, freeze, activate, turn, release. */
 #include "test.h"
 
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -274,6 +278,58 @@ static void tcp_to_a_translated_address_through_the_source_goes_on(void **s)
 	tcp_move(AF_INET, "hC", "10.96.0.1", 80);
 }
 
+/* Asked for while everything is held: the SYN must arrive as what it was, at once
+ * when it is let go. It is sent again after a second only. */
+static void new_connection(const char *client, const char *translator)
+{
+	struct gw_hold *h = before(), *h2 = NULL;
+	gw_auto(fd) int b = lab_listen(made, AF_INET, 7001, SOCK_STREAM);
+	lab_sh("for c in output prerouting; do ip netns exec %s nft \"add table ip svc; add chain ip svc $c "
+	       "{ type nat hook $c priority -100; }; add rule ip svc $c ip daddr 10.96.0.1 tcp dport 80 dnat to "
+	       "10.88.0.5:7001\"; done",
+	       translator);
+	lab_enter("hB");
+	OK(gw_hold_new_there(id, &pod, &h2, &e));
+	gw_hold_shut(h2);
+	lab_enter("hA");
+	gw_hold_shut(h);
+	gw_auto(fd) int c = lab_socket(client, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	socklen_t len;
+	struct sockaddr *sa = lab_address(AF_INET, "10.96.0.1", 80, &len);
+	assert_int_equal(connect(c, sa, len), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	gw_sleep_us(FREEZE_MS * 1000);
+	commit(h);
+	gw_hold_release(h2);
+	struct pollfd p = {.fd = c, .events = POLLOUT};
+	assert_int_equal(poll(&p, 1, 5000), 1);
+	struct tcp_info i = {0};
+	len = sizeof(i);
+	assert_int_equal(getsockopt(c, IPPROTO_TCP, TCP_INFO, &i, &len), 0);
+	assert_int_equal(i.tcpi_state, TCP_ESTABLISHED);
+	assert_int_equal(i.tcpi_total_retrans, 0);
+	gw_hold_free(h2);
+	gw_hold_free(h);
+}
+static void a_new_connection_by_a_translated_address_from_the_source_is_held(void **s)
+{
+	(void)s;
+	new_connection("hA", "hA");
+}
+static void a_new_connection_by_a_translated_address_from_the_destination_is_held(void **s)
+{
+	(void)s;
+	new_connection("hB", "hB");
+}
+static void a_new_connection_by_a_port_of_the_destination_is_held(void **s)
+{
+	(void)s;
+	lab_sh("ip -n hC route add 10.96.0.1 via 10.9.0.3");
+	lab_sh("ip netns exec hB nft 'add table ip svc; add chain ip svc q { type nat hook postrouting priority 100; "
+	       "}; add rule ip svc q ip daddr 10.88.0.5 ip saddr 10.9.0.1 snat to 10.9.0.3'");
+	new_connection("hC", "hB");
+}
+
 /* The same with connection tracking on every host, as Kubernetes has it. */
 static void tracked(int family, const char *client)
 {
@@ -367,6 +423,9 @@ static int tests(void)
 	        WITH_LAB(tcp_over_ipv6_from_the_destination_goes_on),
 	        WITH_LAB(tcp_to_a_translated_address_from_the_source_goes_on),
 	        WITH_LAB(tcp_to_a_translated_address_through_the_source_goes_on),
+	        WITH_LAB(a_new_connection_by_a_translated_address_from_the_source_is_held),
+	        WITH_LAB(a_new_connection_by_a_translated_address_from_the_destination_is_held),
+	        WITH_LAB(a_new_connection_by_a_port_of_the_destination_is_held),
 	        WITH_LAB(connection_tracking_does_not_stop_a_move_for_a_third_host),
 	        WITH_LAB(connection_tracking_does_not_stop_a_move_for_the_source),
 	        WITH_LAB(connection_tracking_does_not_stop_a_move_for_the_destination),
