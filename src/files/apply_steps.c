@@ -57,16 +57,32 @@ static int empty_dir(int fd, struct gw_err *e)
 
 /* ---- make ---- */
 
+/* Takes fd: the next records are mostly about this file. */
+static int keep_file(struct gw_apply *a, const struct gw_rec *r, int fd)
+{
+	gw_end_fd(&a->file_fd);
+	a->file_fd = fd;
+	a->file_tree = r->tree;
+	memcpy(a->file, r->path, strlen(r->path) + 1);
+	return fd;
+}
+
 static int make_regular(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
 {
 	int fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return gw_fail(e, GW_SYS, errno, "create");
-	gw_end_fd(&a->file_fd);
-	a->file_fd = fd;
-	a->file_tree = r->tree;
-	memcpy(a->file, r->path, strlen(r->path) + 1);
+	(void)keep_file(a, r, fd);
 	return ftruncate(fd, (off_t)r->size) < 0 ? gw_fail(e, GW_SYS, errno, "set the size") : 0;
+}
+
+/* Mostly nothing is there yet. false with fd -1: look what is in the way. */
+static bool make_new(const struct gw_rec *r, int dir, const char *name, int *out_fd)
+{
+	*out_fd = -1;
+	if (S_ISREG(r->mode) && strcmp(r->path, ".") != 0)
+		*out_fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	return *out_fd >= 0;
 }
 
 static int hide(struct gw_names *list, const struct gw_rec *r, struct gw_err *e)
@@ -106,9 +122,13 @@ static int make_other(const struct gw_rec *r, int dir, const char *name, struct 
 static int make(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
 {
 	struct stat st;
-	int rc = 0;
+	int rc = 0, fd;
 	if (!strcmp(r->path, "."))
 		return 0;
+	if (make_new(r, dir, name, &fd)) {
+		(void)keep_file(a, r, fd);
+		return r->size && ftruncate(fd, (off_t)r->size) < 0 ? gw_fail(e, GW_SYS, errno, "set the size") : 0;
+	}
 	bool there = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 	bool keeps = there && (st.st_mode & S_IFMT) == (r->mode & S_IFMT) && (S_ISREG(r->mode) || S_ISDIR(r->mode));
 	if (there && !keeps) {
@@ -133,16 +153,13 @@ static int file_of(struct gw_apply *a, const struct gw_rec *r, int dir, const ch
 	struct stat st;
 	if (a->file_fd >= 0 && a->file_tree == r->tree && !strcmp(a->file, r->path))
 		return a->file_fd;
-	gw_end_fd(&a->file_fd);
-	a->file_fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (a->file_fd >= 0 && fstat(a->file_fd, &st) == 0 && !S_ISREG(st.st_mode)) {
-		gw_end_fd(&a->file_fd);
-		a->file_fd = -1;
+	int fd = openat(dir, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode)) {
+		gw_end_fd(&fd);
+		fd = -1;
 		errno = EINVAL;
 	}
-	a->file_tree = r->tree;
-	memcpy(a->file, r->path, strlen(r->path) + 1);
-	return a->file_fd;
+	return keep_file(a, r, fd);
 }
 
 static int write_data(struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
@@ -199,15 +216,40 @@ static bool in_body(const struct gw_rec *r, const char *name)
 	return false;
 }
 
-static int set_xattrs(const struct gw_rec *r, const char *link, struct gw_err *e)
+/* A file: the one that the last records were about, so that no name is looked up
+ * again; or a name in a directory. */
+struct target {
+	int fd; /* -1: by name */
+	int dir;
+	const char *name;
+	char link[NAME_MAX + 64]; /* the name for calls that take no directory */
+};
+
+static ssize_t list_xattrs(const struct target *t, char *out, size_t size)
 {
-	ssize_t n = llistxattr(link, NULL, 0);
+	return t->fd >= 0 ? flistxattr(t->fd, out, size) : llistxattr(t->link, out, size);
+}
+
+static int remove_xattr(const struct target *t, const char *name)
+{
+	return t->fd >= 0 ? fremovexattr(t->fd, name) : lremovexattr(t->link, name);
+}
+
+static int set_xattr(const struct target *t, const struct gw_xattr *x)
+{
+	return t->fd >= 0 ? fsetxattr(t->fd, x->name, x->value, x->value_len, 0)
+	                  : lsetxattr(t->link, x->name, x->value, x->value_len, 0);
+}
+
+static int set_xattrs(const struct gw_rec *r, const struct target *t, struct gw_err *e)
+{
+	ssize_t n = list_xattrs(t, NULL, 0);
 	gw_auto(mem) char *names = n > 0 ? malloc(XATTR_NAMES_MAX) : NULL;
 	if (names)
-		n = llistxattr(link, names, XATTR_NAMES_MAX);
+		n = list_xattrs(t, names, XATTR_NAMES_MAX);
 	for (const char *p = names; names && n > 0 && p < names + n; p += strlen(p) + 1)
 		if (strncmp(p, "trusted.overlay.", 16) != 0 && strncmp(p, "security.selinux", 16) != 0 &&
-		    !in_body(r, p) && lremovexattr(link, p) < 0 && errno != ENODATA)
+		    !in_body(r, p) && remove_xattr(t, p) < 0 && errno != ENODATA)
 			return gw_fail(e, GW_SYS, errno, "remove attribute %s", p);
 	struct gw_xattr x;
 	size_t at = 0;
@@ -215,36 +257,54 @@ static int set_xattrs(const struct gw_rec *r, const char *link, struct gw_err *e
 		int rc = gw_xattr_unpack(r->body, r->body_len, &at, &x, e);
 		if (rc != 0)
 			return rc < 0 ? rc : 0;
-		if (lsetxattr(link, x.name, x.value, x.value_len, 0) < 0)
+		if (set_xattr(t, &x) < 0)
 			return gw_fail(e, GW_SYS, errno, "set attribute %s", x.name);
 	}
 }
 
-static int end(const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+static int set_owner(const struct target *t, const struct gw_rec *r)
 {
-	char link[NAME_MAX + 64];
-	gw_path(link, sizeof(link), "/proc/self/fd/%d/%s", dir, name);
-	if (fchownat(dir, name, r->uid, r->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	return t->fd >= 0 ? fchown(t->fd, r->uid, r->gid)
+	                  : fchownat(t->dir, t->name, r->uid, r->gid, AT_SYMLINK_NOFOLLOW);
+}
+
+static int set_mode(const struct target *t, const struct gw_rec *r)
+{
+	return t->fd >= 0 ? fchmod(t->fd, r->mode & 07777) : fchmodat(t->dir, t->name, r->mode & 07777, 0);
+}
+
+/* What differs from st only: each is a transaction of the file system. A new owner
+ * takes set-user-id bits and capabilities away, so it comes first. */
+static int end(const struct gw_rec *r, const struct stat *st, const struct target *t, struct gw_err *e)
+{
+	bool chowned = st->st_uid != r->uid || st->st_gid != r->gid;
+	if (chowned && set_owner(t, r) < 0)
 		return gw_fail(e, GW_SYS, errno, "set the owner");
-	if (!S_ISLNK(r->mode) && fchmodat(dir, name, r->mode & 07777, 0) < 0)
+	if (!S_ISLNK(r->mode) && (chowned || ((st->st_mode ^ r->mode) & 07777)) && set_mode(t, r) < 0)
 		return gw_fail(e, GW_SYS, errno, "set the permissions");
-	int rc = set_xattrs(r, link, e);
-	const struct timespec t[2] = {{.tv_sec = r->atime_s, .tv_nsec = r->atime_ns},
-	                              {.tv_sec = r->mtime_s, .tv_nsec = r->mtime_ns}};
-	if (rc == 0 && utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW) < 0)
+	int rc = set_xattrs(r, t, e);
+	const struct timespec times[2] = {{.tv_sec = r->atime_s, .tv_nsec = r->atime_ns},
+	                                  {.tv_sec = r->mtime_s, .tv_nsec = r->mtime_ns}};
+	if (rc == 0 &&
+	    (t->fd >= 0 ? futimens(t->fd, times) : utimensat(t->dir, t->name, times, AT_SYMLINK_NOFOLLOW)) < 0)
 		rc = gw_fail(e, GW_SYS, errno, "set the times");
 	return rc;
 }
 
 /* Not a symbolic link where another type was promised: fchmodat would follow it. */
-static int checked_end(const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
+static int checked_end(const struct gw_apply *a, const struct gw_rec *r, int dir, const char *name, struct gw_err *e)
 {
 	struct stat st;
-	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	struct target t = {.fd = -1, .dir = dir, .name = name};
+	if (a->file_fd >= 0 && a->file_tree == r->tree && !strcmp(a->file, r->path))
+		t.fd = a->file_fd;
+	else
+		gw_path(t.link, sizeof(t.link), "/proc/self/fd/%d/%s", dir, name);
+	if (t.fd >= 0 ? fstat(t.fd, &st) < 0 : fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return gw_fail(e, GW_SYS, errno, "look");
 	if ((st.st_mode ^ r->mode) & S_IFMT)
 		return gw_fail(e, GW_PEER, EPROTO, "the end of a file of another type");
-	return end(r, dir, name, e);
+	return end(r, &st, &t, e);
 }
 
 int gw_apply_step(struct gw_apply *a, const struct gw_rec *r, struct gw_err *e)
@@ -257,7 +317,7 @@ int gw_apply_step(struct gw_apply *a, const struct gw_rec *r, struct gw_err *e)
 	case GW_REC_MAKE: return make(a, r, dir, name, e);
 	case GW_REC_DATA: return write_data(a, r, dir, name, e);
 	case GW_REC_HOLE: return punch(a, r, dir, name, e);
-	case GW_REC_END: return checked_end(r, dir, name, e);
+	case GW_REC_END: return checked_end(a, r, dir, name, e);
 	case GW_REC_LINK:
 		gw_end_fd(&a->file_fd);
 		a->file_fd = -1;

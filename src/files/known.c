@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@ struct gw_known {
 	struct gw_known_path **paths;
 	struct gw_known_inode **inodes;
 	size_t slots, npaths;
+	size_t orphans; /* paths whose directory was not known when they were added */
 };
 
 enum { FIRST_SLOTS = 1024 };
@@ -115,6 +117,28 @@ struct gw_known_inode *gw_known_inode(const struct gw_known *k, uint32_t tree, u
 	return i;
 }
 
+static void into_dir(struct gw_known *k, struct gw_known_path *p)
+{
+	char dir[PATH_MAX];
+	const char *slash = strrchr(p->path, '/');
+	if (!strcmp(p->path, "."))
+		return;
+	size_t n = slash ? (size_t)(slash - p->path) : 1;
+	assert(n < sizeof(dir));
+	memcpy(dir, slash ? p->path : ".", n);
+	dir[n] = 0;
+	p->parent = gw_known_path(k, p->tree, dir);
+	if (!p->parent) {
+		k->orphans++;
+		return;
+	}
+	p->sibling = p->parent->child;
+	p->prev = &p->parent->child;
+	if (p->sibling)
+		p->sibling->prev = &p->sibling;
+	p->parent->child = p;
+}
+
 struct gw_known_path *gw_known_add(struct gw_known *k, uint32_t tree, const char *path, uint64_t ino,
                                    struct gw_known_inode *inode)
 {
@@ -137,6 +161,7 @@ struct gw_known_path *gw_known_add(struct gw_known *k, uint32_t tree, const char
 	*to = p;
 	inode->paths = p;
 	k->npaths++;
+	into_dir(k, p);
 	return p;
 }
 
@@ -160,27 +185,64 @@ static void drop_one(struct gw_known *k, struct gw_known_path **slot)
 		drop_inode(k, p->inode);
 	*slot = p->next;
 	k->npaths--;
+	if (p->parent) {
+		*p->prev = p->sibling;
+		if (p->sibling)
+			p->sibling->prev = p->prev;
+	} else if (strcmp(p->path, ".") != 0) {
+		k->orphans--;
+	}
+	for (struct gw_known_path *c = p->child; c; c = c->sibling) {
+		c->parent = NULL;
+		k->orphans++;
+	}
 	free(p);
+}
+
+static struct gw_known_path **slot_of(struct gw_known *k, const struct gw_known_path *p)
+{
+	struct gw_known_path **at = &k->paths[path_hash(p->tree, p->path) & (k->slots - 1)];
+	while (*at != p)
+		at = &(*at)->next;
+	return at;
+}
+
+/* Those below p that no list of a directory has. */
+static void drop_orphans(struct gw_known *k, const struct gw_known_path *p)
+{
+	size_t n = strlen(p->path);
+	for (size_t s = 0; s < k->slots; s++)
+		for (struct gw_known_path **at = &k->paths[s]; *at;) {
+			struct gw_known_path *q = *at;
+			if (q->tree == p->tree && !strncmp(q->path, p->path, n) && q->path[n] == '/')
+				drop_one(k, at);
+			else
+				at = &q->next;
+		}
+}
+
+static void drop_children(struct gw_known *k, struct gw_known_path *p)
+{
+	/* Down to a leaf, and up again: depth is a container's to choose. */
+	for (struct gw_known_path *q = p; q != p || q->child;) {
+		if (q->child) {
+			q = q->child;
+			continue;
+		}
+		struct gw_known_path *up = q->parent;
+		drop_one(k, slot_of(k, q));
+		q = up;
+	}
 }
 
 void gw_known_drop(struct gw_known *k, struct gw_known_path *p)
 {
-	size_t n = strlen(p->path);
-	uint32_t tree = p->tree;
 	if (S_ISDIR(p->inode->mode)) {
-		for (size_t s = 0; s < k->slots; s++)
-			for (struct gw_known_path **at = &k->paths[s]; *at;) {
-				struct gw_known_path *q = *at;
-				if (q->tree == tree && !strncmp(q->path, p->path, n) && q->path[n] == '/')
-					drop_one(k, at);
-				else
-					at = &q->next;
-			}
+		drop_children(k, p);
+		if (k->orphans)
+			drop_orphans(k, p);
 	}
-	struct gw_known_path **at = &k->paths[path_hash(tree, p->path) & (k->slots - 1)];
-	while (*at != p)
-		at = &(*at)->next;
-	drop_one(k, at);
+	drop_one(k, slot_of(k, p));
 }
 
 size_t gw_known_count(const struct gw_known *k)

@@ -7,7 +7,7 @@
  *
  * A path leads to an inode; several paths of a tree to one are hard links. An
  * inode lives as long as a path leads to it. Owner and thread: the scan's.
- * Memory: some 150 bytes and the path for each, 8 bytes for each 64 KiB. */
+ * Memory: some 190 bytes and the path for each, 8 bytes for each 64 KiB. */
 struct gw_known;
 
 struct gw_known_inode {
@@ -21,12 +21,14 @@ struct gw_known_inode {
 	uint32_t ctime_ns, mtime_ns;
 	bool is_racy;     /* looked at within a tick of its change: its times say nothing */
 	bool is_mapped;   /* seen mapped for writing: such writes show nowhere */
+	uint32_t round;   /* in which it was compared last */
 	uint64_t *pieces; /* a sum for each piece as sent; 0: zeros */
 	size_t npieces;
 };
 
 struct gw_known_path {
-	struct gw_known_path *next, *next_name; /* private; other names of the inode */
+	struct gw_known_path *next, *next_name;                 /* private; other names of the inode */
+	struct gw_known_path *parent, *child, *sibling, **prev; /* private: the names in a directory */
 	struct gw_known_inode *inode;
 	uint32_t tree;
 	uint32_t seen; /* the walk that saw it last */

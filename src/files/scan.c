@@ -158,8 +158,12 @@ static int look_again(struct gw_scan *s, const struct gw_at *at, struct gw_known
 {
 	struct gw_known_inode *i = p->inode;
 	struct timespec now;
+	/* A change after the first look of a round is told again. */
+	if (i->round == s->round && !S_ISDIR(st->stx_mode))
+		return 0;
 	if (!force && !is_new && !has_changed(i, st))
 		return 0;
+	i->round = s->round;
 	/* The number of an inode that went may be another one's now: a link's target is not compared, it is sent. */
 	bool remake = S_ISREG(st->stx_mode) ? i->size != st->stx_size : !S_ISDIR(st->stx_mode);
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -383,6 +387,7 @@ int gw_scan_round(struct gw_scan *s, struct gw_scan_stats *out, struct gw_err *e
 {
 	bool lost = true;
 	s->stats = (struct gw_scan_stats){0};
+	s->round++;
 	struct gw_change *list = s->watch ? gw_watch_take(s->watch, &lost) : NULL;
 	struct gw_change *again = gw_names_take(&s->again);
 	bool all = lost || s->walk == 0;

@@ -31,6 +31,7 @@ struct gw_scan {
 	struct gw_known *known;
 	struct gw_watch *watch; /* NULL: none to be had */
 	uint32_t walk;          /* number of looks at everything */
+	uint32_t round;
 	bool walking;
 	struct gw_names touched; /* directories whose times are to be set */
 	struct gw_names removed; /* names that are gone */

@@ -363,6 +363,8 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 		        gw_claim_here(s->d, s->claim_mig, s->claim_name, s->pod_of.member + 1 < s->pod_of.members));
 		return gw_msg_send(c, &m, e);
 	}
+	if (!strcmp(type, "files?"))
+		return gw_msg_send_type(c, "files", e);
 	if (!strcmp(type, "arm"))
 		return gw_conn_hasten(c), (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
 	if (!strcmp(type, "hold"))

@@ -12,7 +12,7 @@
 #include "move/msg.h"
 #include "move/source_priv.h"
 
-enum { LAST_WORDS_MS = 2000, MAPS_MAX = 64 << 20, PIDS_MAX = 1 << 20 };
+enum { LAST_WORDS_MS = 2000, WRITTEN_TIMEOUT_MS = 600000, MAPS_MAX = 64 << 20, PIDS_MAX = 1 << 20 };
 
 static int on_records(void *ctx, const uint8_t *records, size_t len, struct gw_err *e)
 {
@@ -93,6 +93,13 @@ static void look_at_maps(struct gw_source *s)
 	}
 }
 
+/* What was sent is written there: no later question waits behind it, nor does the freeze. */
+static int wait_written(struct gw_source *s, struct gw_err *e)
+{
+	int rc = gw_msg_send_type(s->ctl, "files?", e);
+	return rc < 0 ? rc : gw_msg_expect(s->ctl, "files", WRITTEN_TIMEOUT_MS, NULL, e);
+}
+
 int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e)
 {
 	struct gw_scan_stats st;
@@ -104,6 +111,8 @@ int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e)
 		look_at_maps(s);
 	if (rc == 0)
 		rc = gw_scan_round(s->scan, &st, e);
+	if (rc == 0 && !is_final && st.sent_bytes)
+		rc = wait_written(s, e);
 	if (rc < 0)
 		return gw_wrap(e, "copy the files of %s", s->container->id);
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);

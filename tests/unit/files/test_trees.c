@@ -134,6 +134,12 @@ static void changes(void **state)
 	round_();
 	DO("rmdir l; echo file >l; rm -r x; echo was-a-dir >x");
 	round_();
+	DO("for a in 1 2 3; do mkdir -p t/$a/u/v; for b in 1 2 3 4; do echo $b >t/$a/u/v/$b; done; done");
+	round_();
+	DO("rm -r t/2; mv t/1 t/2; rm t/3/u/v/2; mkdir t/1; echo new >t/1/u");
+	round_();
+	DO("rm -r t; mkdir t; echo again >t/3");
+	round_();
 	DO("truncate -s 300000 big; printf Z | dd of=big bs=1 seek=200000 conv=notrunc status=none");
 	round_();
 	DO("dd if=/dev/zero of=big bs=65536 count=2 conv=notrunc status=none");
@@ -164,6 +170,18 @@ static void one_byte_in_a_big_file(void **state)
 	round_();
 	DO("printf x | dd of=big bs=1 seek=10000000 conv=notrunc status=none");
 	assert_true(round_().sent_bytes < 70000);
+}
+
+/* Once a round, though it was changed within a tick of the last look and again since. */
+static void a_round_reads_a_file_once(void **state)
+{
+	(void)state;
+	DO("head -c 3000000 /dev/urandom >big");
+	round_();
+	for (int i = 0; i < 3; i++) {
+		DO("printf x | dd of=big bs=1 seek=10 conv=notrunc status=none");
+		assert_int_equal(round_().read_bytes, 3000000);
+	}
 }
 
 static void written_by_mapping(void **state)
@@ -329,6 +347,7 @@ int main(void)
 	        T(changes),
 	        T(renames_send_no_contents),
 	        T(one_byte_in_a_big_file),
+	        T(a_round_reads_a_file_once),
 	        T(written_by_mapping),
 	        T(at_random),
 	        T(placed),
