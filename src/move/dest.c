@@ -310,12 +310,14 @@ static void settle(struct gw_dest *s)
 }
 
 /* The source stops its container next. Kept from here to the commit, or to the end of the session. */
-static int on_hold(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
+static int on_hold(struct gw_dest *s, struct gw_conn *c, yyjson_val *o, struct gw_err *e)
 {
+	const char *what = gw_json_str(o, "what", "");
+	bool is_new = !strcmp(what, "new");
 	pthread_mutex_lock(&s->lock);
-	bool ok = s->hold && s->state == D_RECEIVING;
+	bool ok = s->hold && s->state == D_RECEIVING && (is_new || !strcmp(what, "all"));
 	if (ok)
-		gw_hold_shut(s->hold);
+		(is_new ? gw_hold_shut_new : gw_hold_shut)(s->hold);
 	pthread_mutex_unlock(&s->lock);
 	return ok ? gw_msg_send_type(c, "held", e) : gw_fail(e, GW_PEER, EPROTO, "hold without arm, or too late");
 }
@@ -368,7 +370,7 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 	if (!strcmp(type, "arm"))
 		return gw_conn_hasten(c), (rc = gw_dest_arm(s, e)) < 0 ? rc : gw_msg_send_type(c, "armed", e);
 	if (!strcmp(type, "hold"))
-		return on_hold(s, c, e);
+		return on_hold(s, c, o, e);
 	if (!strcmp(type, "images-whole")) {
 		gw_conn_drop_room(c); /* of the images; memory is scarcest from here on */
 		return restore(s, c, e);

@@ -23,6 +23,7 @@
 #include "move/held.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
+#include "net/handshakes.h"
 #include "net/unread.h"
 
 enum {
@@ -37,6 +38,7 @@ enum {
 	BURIAL_AFTER_US = 300000,
 	UNREAD_MAX_US = 25000, /* a program that is not given the CPU for so long is frozen all the same */
 	UNREAD_TRIES = 3,
+	HANDSHAKES_MAX_US = 100000, /* a client farther away than that, or a program that accepts nothing */
 };
 
 static void step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
@@ -293,10 +295,27 @@ static int stop_tasks(struct gw_source *s, struct gw_err *e)
 }
 
 /* There first: what its clients send from now on must not come here to wait. */
-static int hold_there(struct gw_source *s, struct gw_err *e)
+static int hold_there(struct gw_source *s, const char *what, struct gw_err *e)
 {
-	int rc = gw_msg_send_type(s->ctl, "hold", e);
+	struct gw_msg m = gw_msg_new("hold");
+	yyjson_mut_obj_add_str(m.doc, m.root, "what", what);
+	int rc = gw_msg_send(s->ctl, &m, e);
 	return rc < 0 ? rc : gw_msg_expect(s->ctl, "held", HOLD_TIMEOUT_MS, NULL, e);
+}
+
+/* The container still runs: connections that have begun are taken by it, new ones wait. */
+static int end_handshakes(struct gw_source *s, struct gw_err *e)
+{
+	unsigned left = 0;
+	int rc = hold_there(s, "new", e);
+	if (rc < 0)
+		return rc;
+	gw_hold_shut_new(s->hold);
+	rc = gw_handshakes_wait(s->container->init_pid, HANDSHAKES_MAX_US, &left, e);
+	if (rc == 0 && left)
+		gw_warn("connections that nobody has accepted will be lost", kv_str("mig", s->mig),
+		        kv_u64("connections", left));
+	return rc < 0 ? rc : hold_there(s, "all", e);
 }
 
 static int freeze(struct gw_source *s, struct gw_err *e)
@@ -304,7 +323,7 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	gw_progress_phase(s->progress, "Freezing");
 	int rc = gw_source_journal(s, e);
 	if (rc == 0 && !s->member)
-		rc = hold_there(s, e);
+		rc = end_handshakes(s, e);
 	if (rc < 0)
 		return rc;
 	/* Now, and only now, our senders may take the CPU. */

@@ -32,12 +32,14 @@ enum {
 	MUTE_TAKES_S = 1,
 };
 
-enum dir { TO_POD, FROM_POD, DIRS };
-enum state { OPEN, HELD, MOVED };
+/* NEW: what opens a TCP connection to the pod; TO_POD: all else that goes there. */
+enum dir { TO_POD, NEW, FROM_POD, DIRS };
+enum state { OPEN, NEW_HELD, HELD, MOVED };
 
 struct run {
 	uint32_t last; /* id of the newest packet */
 	uint64_t n;
+	uint64_t since_ns; /* when the first one came */
 };
 
 struct gw_hold {
@@ -57,8 +59,7 @@ struct gw_hold {
 	pthread_cond_t hushed;
 	enum state state;
 	bool muted;
-	struct run kept;
-	uint64_t kept_since_ns;
+	struct run kept[FROM_POD]; /* of TO_POD and NEW */
 	struct gw_hold_stats stats;
 
 	struct mmsghdr msgs[READ_BATCH];
@@ -156,19 +157,19 @@ static void take_packet(struct gw_hold *h, const struct nlmsghdr *msg, struct ta
 	if (msg->nlmsg_type != (NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET))
 		return;
 	const struct nfgenmsg *g = mnl_nlmsg_get_payload(msg);
-	enum dir d = ntohs(g->res_id) == h->queue[TO_POD] ? TO_POD : FROM_POD;
+	enum dir d = TO_POD;
+	while (d + 1 < h->nqueues && ntohs(g->res_id) != h->queue[d])
+		d++;
 	struct run *to = &t->pass[d];
-	if (d == TO_POD && h->state == HELD)
-		to = &h->kept;
+	if ((h->state == HELD && d != FROM_POD) || (h->state == NEW_HELD && d == NEW))
+		to = &h->kept[d];
 	if (d == FROM_POD && h->muted)
 		to = &t->drop;
 	gw_nl_each(a, msg, sizeof(*g)) if (mnl_attr_get_type(a) == NFQA_PACKET_HDR)
 	{
 		const struct nfqnl_msg_packet_hdr *p = mnl_attr_get_payload(a);
-		if (to == &h->kept && !to->n++)
-			h->kept_since_ns = gw_now_ns();
-		else if (to != &h->kept)
-			to->n++;
+		if (!to->n++)
+			to->since_ns = gw_now_ns();
 		to->last = ntohl(p->packet_id);
 	}
 }
@@ -183,10 +184,11 @@ static void take_batch(struct gw_hold *h, unsigned n)
 		     m = mnl_nlmsg_next(m, &left))
 			take_packet(h, m, &t);
 	}
-	verdict(h, TO_POD, &t.pass[TO_POD], NF_ACCEPT);
-	verdict(h, FROM_POD, &t.pass[FROM_POD], NF_ACCEPT);
+	for (enum dir d = 0; d < DIRS; d++) {
+		verdict(h, d, &t.pass[d], NF_ACCEPT);
+		h->stats.passed += t.pass[d].n;
+	}
 	verdict(h, FROM_POD, &t.drop, NF_DROP);
-	h->stats.passed += t.pass[TO_POD].n + t.pass[FROM_POD].n;
 	h->stats.dropped_out += t.drop.n;
 	(void)pthread_mutex_unlock(&h->lock);
 }
@@ -272,7 +274,8 @@ static int hold_new(const char *id, const struct gw_pod *p, unsigned dirs, struc
 	if (rc == 0)
 		rc = reader_start(h, e);
 	if (rc == 0)
-		rc = gw_rules_add(id, p, h->queue[TO_POD], h->queue[FROM_POD], &h->rules, e);
+		rc = gw_rules_add(id, p, &(struct gw_rules_queues){h->queue[TO_POD], h->queue[NEW], h->queue[FROM_POD]},
+		                  &h->rules, e);
 	if (rc < 0) {
 		gw_hold_free(h);
 		return gw_wrap(e, "hold the packets of %s", id);
@@ -288,14 +291,24 @@ int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, st
 
 int gw_hold_new_there(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e)
 {
-	return hold_new(id, p, TO_POD + 1, out, e);
+	return hold_new(id, p, FROM_POD, out, e);
+}
+
+static void set_state(struct gw_hold *h, enum state state)
+{
+	(void)pthread_mutex_lock(&h->lock);
+	h->state = state;
+	(void)pthread_mutex_unlock(&h->lock);
+}
+
+void gw_hold_shut_new(struct gw_hold *h)
+{
+	set_state(h, NEW_HELD);
 }
 
 void gw_hold_shut(struct gw_hold *h)
 {
-	(void)pthread_mutex_lock(&h->lock);
-	h->state = HELD;
-	(void)pthread_mutex_unlock(&h->lock);
+	set_state(h, HELD);
 }
 
 static void wake_reader(struct gw_hold *h)
@@ -318,13 +331,19 @@ void gw_hold_mute(struct gw_hold *h)
 	(void)pthread_mutex_unlock(&h->lock);
 }
 
-static void note_wait(struct gw_hold *h)
+static void note_kept(const struct run *r, struct gw_hold_stats *s)
 {
-	if (!h->kept.n)
-		return;
-	uint64_t us = (gw_now_ns() - h->kept_since_ns) / 1000;
-	if (us > h->stats.held_us_max)
-		h->stats.held_us_max = us;
+	uint64_t us = r->n ? (gw_now_ns() - r->since_ns) / 1000 : 0;
+	if (us > s->held_us_max)
+		s->held_us_max = us;
+	s->held += r->n;
+}
+
+static void let_run_go(struct gw_hold *h, enum dir d)
+{
+	verdict(h, d, &h->kept[d], NF_ACCEPT);
+	note_kept(&h->kept[d], &h->stats);
+	h->kept[d] = (struct run){0};
 }
 
 static void let_go(struct gw_hold *h, enum state state, bool muted)
@@ -332,10 +351,8 @@ static void let_go(struct gw_hold *h, enum state state, bool muted)
 	(void)pthread_mutex_lock(&h->lock);
 	h->state = state;
 	h->muted = muted;
-	verdict(h, TO_POD, &h->kept, NF_ACCEPT);
-	note_wait(h);
-	h->stats.held += h->kept.n;
-	h->kept = (struct run){0};
+	let_run_go(h, TO_POD);
+	let_run_go(h, NEW);
 	(void)pthread_mutex_unlock(&h->lock);
 }
 
@@ -372,9 +389,9 @@ void gw_hold_stats(struct gw_hold *h, struct gw_hold_stats *out)
 {
 	uint64_t drops = kernel_drops(h);
 	(void)pthread_mutex_lock(&h->lock);
-	note_wait(h);
 	*out = h->stats;
-	out->held += h->kept.n;
+	note_kept(&h->kept[TO_POD], out);
+	note_kept(&h->kept[NEW], out);
 	(void)pthread_mutex_unlock(&h->lock);
 	out->overflow = drops;
 }

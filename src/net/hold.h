@@ -6,17 +6,18 @@
 
 /* hold: packets to a frozen pod wait instead of being lost.
  *
- *   OPEN ──shut──▶ HELD ──release──────▶ OPEN
- *                    └────release_moved──▶ MOVED (until free)
+ *   OPEN ──shut_new──▶ NEW ──shut──▶ HELD ──release──────▶ OPEN
+ *     └──────────shut─────────────────▲└────release_moved──▶ MOVED (until free)
  *
  * gw_hold_new puts the rules in place (net/rules.h): what goes to the pod
- * (prerouting, and output for this host's own processes) and what the pod
- * sends (prerouting, by its veth) passes through two nfqueues that a thread
- * of ours reads. release accepts the kept packets and the kernel looks for
+ * (prerouting, and output for this host's own processes; what opens a TCP
+ * connection apart) and what the pod sends (prerouting, by its veth) passes
+ * through three nfqueues that a thread of ours reads. release accepts the kept packets and the kernel looks for
  * their way again, so after the route was turned they go to the destination.
  *
  *            to the pod          from the pod
  *   OPEN     pass                pass
+ *   NEW      SYNs kept           pass
  *   HELD     kept, in order      pass; after gw_hold_mute dropped
  *   MOVED    pass (routed on)    dropped
  *
@@ -24,6 +25,10 @@
  * freezer's end it still runs and answers. Dropped, an answer over UDP would
  * be lost, and one over TCP would be in the dump as sent, so that the copy
  * sends it again only after its first retransmission timeout, a whole second.
+ *
+ * Why NEW: a handshake that is half done when the tasks stop, or whole and not
+ * yet accepted, is in no socket that is dumped; the copy would answer RST. So
+ * new ones are kept first, and what has begun may end (net/handshakes.h).
  *
  * A destination host has a hold too (gw_hold_new_there), shut a moment before
  * the source's. What its own processes send to the pod, or what comes in by a
@@ -58,7 +63,9 @@ struct gw_hold_stats {
 int gw_hold_new(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e);
 /* On the destination host: only what goes to the pod; what the copy sends takes no detour. */
 int gw_hold_new_there(const char *id, const struct gw_pod *p, struct gw_hold **out, struct gw_err *e);
-/* OPEN -> HELD, microseconds, cannot fail. When it returns, nothing more gets to the pod. */
+/* OPEN -> NEW, microseconds, cannot fail. */
+void gw_hold_shut_new(struct gw_hold *h);
+/* OPEN or NEW -> HELD, microseconds, cannot fail. When it returns, nothing more gets to the pod. */
 void gw_hold_shut(struct gw_hold *h);
 /* HELD, and the pod's tasks are stopped: what they sent before has passed when
  * this returns (microseconds); what their sockets still send by themselves is

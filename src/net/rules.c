@@ -4,6 +4,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <netinet/icmp6.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,8 +14,9 @@
 #include "net/nl.h"
 
 enum {
-	RULES_MAX = 1 + 2 * GW_POD_ADDRS_MAX, /* of one pod */
+	RULES_MAX = 1 + 4 * GW_POD_ADDRS_MAX, /* of one pod */
 	TABLES_MAX = 64,
+	TCP_FLAGS_AT = 13, /* RFC 9293, 3.1 */
 };
 
 /* Lives only between the two output chains, where no one else looks. */
@@ -161,37 +163,60 @@ static int table_of_here(struct table **out, struct gw_err *e)
 	return 0;
 }
 
-static void pod_rules(struct gw_nft *b, struct gw_rules *r, const char *comment, const struct gw_pod *p, uint16_t in,
-                      uint16_t out)
+/* A SYN that is no answer to one. */
+static void only_fresh(struct gw_nft *b)
 {
+	const uint8_t tcp = IPPROTO_TCP;
+	const union {
+		uint8_t byte[4];
+		uint32_t reg;
+	} mask = {.byte = {TH_SYN | TH_ACK}};
+	const uint8_t syn = TH_SYN;
+	gw_nft_meta(b, NFT_META_L4PROTO);
+	gw_nft_cmp(b, NFT_CMP_EQ, &tcp, sizeof(tcp));
+	gw_nft_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_AT, 1);
+	gw_nft_bits(b, mask.reg, 0);
+	gw_nft_cmp(b, NFT_CMP_EQ, &syn, sizeof(syn));
+}
+
+static void rule_to(struct gw_nft *b, struct gw_rules *r, const char *comment, const char *chain,
+                    const struct gw_addr *a, bool fresh, uint16_t queue)
+{
+	r->chain[r->n++] = chain;
+	gw_nft_rule_start(b, r->t->name, chain, comment);
+	gw_nft_to(b, a);
+	if (fresh)
+		only_fresh(b);
+	if (!strcmp(chain, "output")) {
+		gw_nft_meta(b, NFT_META_MARK);
+		gw_nft_bits(b, ~MARK_BIT, MARK_BIT);
+		gw_nft_meta_set(b, NFT_META_MARK);
+	}
+	gw_nft_queue(b, queue, r->t->xt);
+	gw_nft_rule_end(b);
+}
+
+static void pod_rules(struct gw_nft *b, struct gw_rules *r, const char *comment, const struct gw_pod *p,
+                      const struct gw_rules_queues *q)
+{
+	static const char *const chains[] = {"prerouting", "output"};
 	const struct table *t = r->t;
-	if (out) {
+	if (q->out) {
 		r->chain[r->n++] = "prerouting";
 		gw_nft_rule_start(b, t->name, "prerouting", comment);
 		gw_nft_meta(b, NFT_META_IIFNAME);
 		gw_nft_cmp_ifname(b, p->host_ifname);
-		gw_nft_queue(b, out, t->xt);
+		gw_nft_queue(b, q->out, t->xt);
 		gw_nft_rule_end(b);
 	}
-	for (unsigned i = 0; i < p->naddrs; i++) {
-		r->chain[r->n++] = "prerouting";
-		gw_nft_rule_start(b, t->name, "prerouting", comment);
-		gw_nft_to(b, &p->addrs[i]);
-		gw_nft_queue(b, in, t->xt);
-		gw_nft_rule_end(b);
-
-		r->chain[r->n++] = "output";
-		gw_nft_rule_start(b, t->name, "output", comment);
-		gw_nft_to(b, &p->addrs[i]);
-		gw_nft_meta(b, NFT_META_MARK);
-		gw_nft_bits(b, ~MARK_BIT, MARK_BIT);
-		gw_nft_meta_set(b, NFT_META_MARK);
-		gw_nft_queue(b, in, t->xt);
-		gw_nft_rule_end(b);
-	}
+	for (unsigned i = 0; i < p->naddrs; i++)
+		for (unsigned c = 0; c < gw_countof(chains); c++) {
+			rule_to(b, r, comment, chains[c], &p->addrs[i], true, q->fresh);
+			rule_to(b, r, comment, chains[c], &p->addrs[i], false, q->in);
+		}
 }
 
-static int add_locked(struct gw_rules *r, const char *comment, const struct gw_pod *p, uint16_t in, uint16_t out,
+static int add_locked(struct gw_rules *r, const char *comment, const struct gw_pod *p, const struct gw_rules_queues *q,
                       struct gw_err *e)
 {
 	gw_auto(nft) struct gw_nft b = {0};
@@ -200,22 +225,22 @@ static int add_locked(struct gw_rules *r, const char *comment, const struct gw_p
 		rc = gw_nft_begin(&b, &r->t->nl, e);
 	if (rc < 0)
 		return rc;
-	pod_rules(&b, r, comment, p, in, out);
+	pod_rules(&b, r, comment, p, q);
 	return gw_nft_commit(&b, &r->t->nl, r->handle, RULES_MAX, "add the rules that hold packets", e);
 }
 
-int gw_rules_add(const char *id, const struct gw_pod *p, uint16_t queue_in, uint16_t queue_out, struct gw_rules **out,
+int gw_rules_add(const char *id, const struct gw_pod *p, const struct gw_rules_queues *q, struct gw_rules **out,
                  struct gw_err *e)
 {
 	char comment[120];
 	gw_auto(mem) struct gw_rules *r = calloc(1, sizeof(*r));
 	if (!r)
 		return gw_fail(e, GW_SYS, ENOMEM, "hold packets");
-	if (p->naddrs == 0 || p->naddrs > GW_POD_ADDRS_MAX || (queue_out && !p->host_ifname[0]))
+	if (p->naddrs == 0 || p->naddrs > GW_POD_ADDRS_MAX || (q->out && !p->host_ifname[0]))
 		return gw_fail(e, GW_INPUT, EINVAL, "hold packets: the pod has no address or no host interface");
 	(void)snprintf(comment, sizeof(comment), "godwit:%s", id);
 	(void)pthread_mutex_lock(&tables_lock);
-	int rc = add_locked(r, comment, p, queue_in, queue_out, e);
+	int rc = add_locked(r, comment, p, q, e);
 	(void)pthread_mutex_unlock(&tables_lock);
 	if (rc == 0)
 		*out = gw_take(r);

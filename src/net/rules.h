@@ -4,7 +4,7 @@
 #include "base/gw_err.h"
 #include "net/pod.h"
 
-/* rules: what sends a pod's packets through two nfqueues.
+/* rules: what sends a pod's packets through nfqueues.
  *
  * One nf_tables table a process and network namespace, "inet godwit-hold-N", made
  * with the first rules and kept: removing a chain that hooks into the packet
@@ -14,9 +14,9 @@
  * our socket: `nft flush ruleset` passes it by, and when we die the kernel
  * removes it at once.
  *
- *   prerouting -90  from the host's end ........ queue OUT
- *                   to an address of the pod ... queue IN
- *   output     -90  to an address of the pod ... mark bit, queue IN
+ *   prerouting -90  from the host's end ........ queue out
+ *                   to an address of the pod ... queue fresh (a TCP SYN) or in
+ *   output     -90  to an address of the pod ... mark bit, queue fresh or in
  *   output     -89  mark bit: clear it; a changed mark makes a chain of type
  *                   route look the route up again
  *
@@ -27,8 +27,11 @@ struct gw_rules;
 
 enum { GW_RULES_HOOK_PRIORITY = -90 };
 
-/* queue_out 0: what the pod sends passes by. */
-int gw_rules_add(const char *id, const struct gw_pod *p, uint16_t queue_in, uint16_t queue_out, struct gw_rules **out,
+struct gw_rules_queues {
+	uint16_t in, fresh, out; /* out 0: what the pod sends passes by */
+};
+
+int gw_rules_add(const char *id, const struct gw_pod *p, const struct gw_rules_queues *q, struct gw_rules **out,
                  struct gw_err *e);
 /* Frees r too, also when the kernel refuses. */
 int gw_rules_remove(struct gw_rules *r, struct gw_err *e);

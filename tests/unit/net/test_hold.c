@@ -16,6 +16,7 @@
 #include "base/scope.h"
 #include "flow.h"
 #include "lab.h"
+#include "net/handshakes.h"
 #include "net/hold.h"
 #include "net/nl.h"
 #include "net/rtnl.h"
@@ -259,6 +260,81 @@ static void what_the_pod_sends_passes_until_it_is_muted(void **state)
 		assert_int_equal(poll(&ps, 1, 2000), 1);
 		assert_int_equal(recv(c, buf, sizeof(buf), 0), 3);
 		assert_int_equal(poll(&ps, 1, 50), 0); /* what was dropped does not come later */
+	}
+}
+
+/* A connection to the pod from hC, asked for and not waited for. */
+static int ask_for_connection(int family)
+{
+	int c = lab_socket("hC", family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	socklen_t len;
+	struct sockaddr *sa = lab_address(family, lab_pod_ip[family == AF_INET6], 7001, &len);
+	assert_int_equal(connect(c, sa, len), -1);
+	assert_int_equal(errno, EINPROGRESS);
+	return c;
+}
+
+static void what_opens_a_connection_waits_while_others_go_on(void **state)
+{
+	(void)state;
+	h = hold("c1");
+	for (int i = 0; i < 2; i++) {
+		int family = i ? AF_INET6 : AF_INET;
+		char buf[8];
+		gw_auto(fd) int a = lab_listen("pA", family, 7001, SOCK_STREAM);
+		gw_auto(fd) int c = ask_for_connection(family);
+		gw_auto(fd) int conn = accept(a, NULL, NULL);
+		uint64_t held = stats().held;
+		gw_hold_shut_new(h);
+		assert_int_equal(send(c, "abc", 3, 0), 3);
+		assert_int_equal(recv(conn, buf, sizeof(buf), 0), 3);
+		gw_auto(fd) int d = ask_for_connection(family);
+		struct pollfd p = {.fd = d, .events = POLLOUT};
+		assert_int_equal(poll(&p, 1, 50), 0);
+		assert_int_equal(stats().held, held + 1);
+		gw_hold_shut(h);
+		assert_int_equal(send(c, "de", 2, 0), 2);
+		wait_held(held + 2);
+		assert_int_equal(recv(conn, buf, sizeof(buf), MSG_DONTWAIT), -1);
+		gw_hold_release(h);
+		assert_int_equal(recv(conn, buf, sizeof(buf), 0), 2);
+		assert_int_equal(poll(&p, 1, 500), 1);
+		assert_false(p.revents & (POLLERR | POLLHUP));
+	}
+}
+
+static unsigned unaccepted(void)
+{
+	unsigned left = 77;
+	lab_enter("pA"); /* the namespace of this process is its first thread's */
+	int rc = gw_handshakes_wait(getpid(), 1000, &left, &e);
+	lab_enter("hA");
+	if (rc < 0)
+		fail_msg("%s", e.text);
+	return left;
+}
+
+static void a_connection_that_nobody_has_accepted_is_seen(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		int family = i ? AF_INET6 : AF_INET;
+		gw_auto(fd) int a = lab_listen("pA", family, 7001, SOCK_STREAM);
+		assert_int_equal(unaccepted(), 0);
+		gw_auto(fd) int c = ask_for_connection(family);
+		struct pollfd p = {.fd = a, .events = POLLIN};
+		assert_int_equal(poll(&p, 1, 2000), 1);
+		assert_int_equal(unaccepted(), 1);
+		gw_auto(fd) int conn = accept(a, NULL, NULL);
+		assert_int_equal(unaccepted(), 0);
+		/* Its third packet is lost: half a handshake. */
+		lab_sh("ip netns exec hC nft 'add table inet x; add chain inet x o { type filter hook output priority "
+		       "0; }; add rule inet x o tcp flags & (syn|ack) == ack drop'");
+		gw_auto(fd) int d = ask_for_connection(family);
+		p = (struct pollfd){.fd = d, .events = POLLOUT};
+		assert_int_equal(poll(&p, 1, 2000), 1);
+		assert_int_equal(unaccepted(), 1);
+		lab_sh("ip netns exec hC nft delete table inet x");
 	}
 }
 
@@ -516,6 +592,8 @@ static int tests(void)
 	        WITH_LAB(large_datagrams_are_held_with_all_their_fragments),
 	        WITH_LAB(large_segments_pass_and_wait_unharmed),
 	        WITH_LAB(what_the_pod_sends_passes_until_it_is_muted),
+	        WITH_LAB(what_opens_a_connection_waits_while_others_go_on),
+	        WITH_LAB(a_connection_that_nobody_has_accepted_is_seen),
 	        WITH_LAB(a_pod_that_moved_stays_mute),
 	        WITH_LAB(neighbour_discovery_is_not_held),
 	        WITH_LAB(more_than_fit_are_dropped_and_counted),
