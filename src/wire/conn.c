@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,29 +21,43 @@
 /* RFC 8446 5.5: at most 2^24.5 full records under one AES-GCM key. We change
  * ours after a sixth of that. */
 static const uint64_t rekey_default_bytes = UINT64_C(64) << 30;
-/* Only for a writer that finds OpenSSL in the middle of a handshake message
- * (a key update that came in two pieces): the reader may be the one who
- * takes the rest off the socket, so look again without being told. */
-static const uint64_t recheck_ns = 5u * 1000u * 1000u;
+
+enum {
+	/* Records in one buffer, to the kernel and from it: few enough to stay in
+	 * a core's nearest caches, enough for few system calls. */
+	OUT_ROOM = 7 * (GW_RECORD_DATA + GW_RECORD_OVER),
+	RAW_ROOM = 4 * (GW_RECORD_DATA + GW_RECORD_OVER),
+	IOV_MAX_OURS = 8, /* pieces of a frame, its header with them */
+	KEY_UPDATE_BYTES = 5
+};
+static_assert((int)RAW_ROOM >= (int)GW_RECORD_MAX);
+
+enum { ALERT_WARNING = 1, HANDSHAKE_KEY_UPDATE = 24 };
 
 struct gw_conn {
-	struct gw_tls_io io;
-	SSL *ssl;
+	int fd;
 	int wake_fd; /* readable once gw_conn_shutdown was called, never drained */
 	_Atomic bool shut;
+	_Atomic bool key_asked; /* the peer wants us to change our key */
+	_Atomic uint64_t sent_bytes;
 	char peer[GW_TLS_NAME_MAX];
 	char where[64];
 
-	pthread_mutex_t ssl_lock;  /* every SSL_* call: never held while waiting */
-	pthread_mutex_t send_lock; /* one frame at a time; guards the fields below */
+	pthread_mutex_t send_lock; /* one frame at a time; guards what follows */
+	struct gw_record *seal;
 	uint32_t out_serial;
 	bool out_broken; /* part of a frame is out: nothing may follow */
 	uint64_t rekey_bytes, under_key_bytes;
-	uint8_t gather[GW_TLS_RECORD];
+	uint8_t *out; /* OUT_ROOM bytes; [0, out_len) are records that wait; NULL: none yet */
+	size_t out_len;
 
 	/* Of the one reader. */
+	struct gw_record *open;
 	uint32_t in_serial;
 	bool in_broken;
+	uint8_t *raw;                /* RAW_ROOM bytes; NULL: none */
+	size_t raw_from, raw_to;     /* came from the socket, not opened yet */
+	size_t plain_from, plain_to; /* in raw, below raw_from: opened, not handed on yet */
 	uint8_t *in;
 	size_t in_room;
 };
@@ -56,10 +71,9 @@ static int conn_new(int take_fd, struct gw_conn **out, struct gw_err *e)
 	struct gw_conn *c = calloc(1, sizeof(*c));
 	if (!c)
 		return gw_fail(e, GW_SYS, ENOMEM, "set up connection");
-	c->io.fd = gw_take_fd(&fd);
+	c->fd = gw_take_fd(&fd);
 	c->rekey_bytes = rekey_default_bytes;
-	gw_tcp_where(c->io.fd, c->where, sizeof(c->where));
-	(void)pthread_mutex_init(&c->ssl_lock, NULL);
+	gw_tcp_where(c->fd, c->where, sizeof(c->where));
 	(void)pthread_mutex_init(&c->send_lock, NULL);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->wake_fd < 0) {
@@ -71,34 +85,35 @@ static int conn_new(int take_fd, struct gw_conn **out, struct gw_err *e)
 	return 0;
 }
 
-/* One SSL call, and what OpenSSL says about it. */
-struct step {
-	int ssl_error; /* SSL_ERROR_NONE: done */
-	int sys;
-};
-
-static struct step judge(const struct gw_conn *c, int ret)
-{
-	return (struct step){.sys = errno, .ssl_error = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret)};
-}
-
-static int handshake(struct gw_conn *c, uint64_t deadline_ns, struct gw_err *e)
+static int handshake(struct gw_conn *c, SSL *ssl, uint64_t deadline_ns, struct gw_err *e)
 {
 	char what[128];
 	(void)snprintf(what, sizeof(what), "TLS handshake with %s", c->where);
 	for (;;) {
 		ERR_clear_error();
 		errno = 0;
-		struct step s = judge(c, SSL_do_handshake(c->ssl));
-		if (s.ssl_error == SSL_ERROR_NONE)
+		int ret = SSL_do_handshake(ssl), sys = errno;
+		if (ret > 0)
 			return 0;
-		if (s.ssl_error != SSL_ERROR_WANT_READ && s.ssl_error != SSL_ERROR_WANT_WRITE)
-			return gw_tls_fail(c->ssl, s.ssl_error, s.sys, e, what);
-		int rc = gw_wait_fd(c->io.fd, s.ssl_error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, -1, deadline_ns);
+		int error = SSL_get_error(ssl, ret);
+		if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
+			return gw_tls_fail(ssl, error, sys, e, what);
+		int rc = gw_wait_fd(c->fd, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, -1, deadline_ns);
 		if (rc < 0)
 			return gw_fail(e, GW_PEER, -rc, "%s: %s", what,
 			               rc == -ETIMEDOUT ? "the peer takes too long" : strerrordesc_np(-rc));
 	}
+}
+
+/* From here on records are ours. */
+static int take_over(struct gw_conn *c, const SSL *ssl, struct gw_tls_io *io, struct gw_err *e)
+{
+	int rc = gw_tls_secrets(ssl, io, e);
+	if (rc < 0)
+		return rc;
+	c->seal = gw_record_new(&io->sending, true);
+	c->open = gw_record_new(&io->receiving, false);
+	return c->seal && c->open ? 0 : gw_fail(e, GW_SYS, ENOMEM, "set up TLS session");
 }
 
 static uint64_t deadline_after(int timeout_ms)
@@ -113,10 +128,16 @@ static int secure(struct gw_tls *t, int take_fd, const char *want_name, uint64_t
 	int rc = conn_new(take_fd, &c, e);
 	if (rc < 0)
 		return rc;
-	c->ssl = gw_tls_session(t, &c->io, want_name);
-	rc = c->ssl ? handshake(c, deadline_ns, e) : gw_fail(e, GW_SYS, ENOMEM, "set up TLS session");
+	struct gw_tls_io io = {.fd = c->fd};
+	SSL *ssl = gw_tls_session(t, &io, want_name);
+	rc = ssl ? handshake(c, ssl, deadline_ns, e) : gw_fail(e, GW_SYS, ENOMEM, "set up TLS session");
 	if (rc == 0)
-		rc = gw_tls_peer_name(c->ssl, c->peer, e);
+		rc = gw_tls_peer_name(ssl, c->peer, e);
+	if (rc == 0)
+		rc = take_over(c, ssl, &io, e);
+	SSL_free(ssl);
+	ERR_clear_error();
+	OPENSSL_cleanse(&io, sizeof(io));
 	if (rc < 0) {
 		c->out_broken = true;
 		gw_conn_free(c);
@@ -148,24 +169,31 @@ int gw_conn_accept(struct gw_tls *t, int take_fd, int timeout_ms, struct gw_conn
 	return secure(t, take_fd, NULL, deadline_after(timeout_ms), out, e);
 }
 
+/* close_notify, if the socket takes it: nobody waits for it. */
+static void say_goodbye(struct gw_conn *c)
+{
+	static const uint8_t alert[2] = {ALERT_WARNING, SSL_AD_CLOSE_NOTIFY};
+	uint8_t rec[sizeof(alert) + GW_RECORD_OVER];
+	const struct iovec v = {(void *)(uintptr_t)alert, sizeof(alert)};
+	if (gw_record_seal(c->seal, GW_RECORD_ALERT, &v, 1, rec) == 0)
+		(void)send(c->fd, rec, sizeof(rec), MSG_NOSIGNAL);
+}
+
 void gw_conn_free(struct gw_conn *c)
 {
 	if (!c)
 		return;
-	/* Say good-bye, unless that would look like the rest of a frame. */
-	if (c->ssl && !c->out_broken) {
-		c->io.more = false;
-		ERR_clear_error();
-		(void)SSL_shutdown(c->ssl);
-	}
-	SSL_free(c->ssl);
-	ERR_clear_error();
-	(void)close(c->io.fd);
-	free(c->io.out);
+	/* Unless that would look like the rest of a frame. */
+	if (!c->out_broken)
+		say_goodbye(c);
+	gw_record_free(c->seal);
+	gw_record_free(c->open);
+	(void)close(c->fd);
 	if (c->wake_fd >= 0)
 		(void)close(c->wake_fd);
-	(void)pthread_mutex_destroy(&c->ssl_lock);
 	(void)pthread_mutex_destroy(&c->send_lock);
+	free(c->out);
+	free(c->raw);
 	free(c->in);
 	free(c);
 }
@@ -182,7 +210,7 @@ const char *gw_conn_where(const struct gw_conn *c)
 
 uint64_t gw_conn_sent_bytes(const struct gw_conn *c)
 {
-	return atomic_load_explicit(&c->io.sent_bytes, memory_order_relaxed);
+	return atomic_load_explicit(&c->sent_bytes, memory_order_relaxed);
 }
 
 void gw_conn_rekey_after(struct gw_conn *c, uint64_t bytes)
@@ -200,11 +228,11 @@ void gw_conn_shutdown(struct gw_conn *c)
 	(void)eventfd_write(c->wake_fd, 1);
 }
 
-static int fail_io(struct gw_conn *c, struct step s, struct gw_err *e, const char *verb)
+static int fail_io(struct gw_conn *c, int sys, struct gw_err *e, const char *verb)
 {
 	char what[GW_TLS_NAME_MAX + 100];
 	(void)snprintf(what, sizeof(what), "%s %s (%s)", verb, c->peer, c->where);
-	return gw_tls_fail(c->ssl, s.ssl_error, s.sys, e, what);
+	return gw_tls_fail(NULL, SSL_ERROR_SYSCALL, sys, e, what);
 }
 
 static int fail_wait(struct gw_conn *c, int rc, struct gw_err *e, const char *verb)
@@ -216,153 +244,119 @@ static int fail_wait(struct gw_conn *c, int rc, struct gw_err *e, const char *ve
 	return gw_fail(e, GW_SYS, -rc, "%s %s (%s)", verb, c->peer, c->where);
 }
 
-/* Wait for what the step wants. */
-static int wait_step(struct gw_conn *c, struct step s, bool is_writer, uint64_t deadline_ns)
-{
-	if (s.ssl_error == SSL_ERROR_WANT_WRITE)
-		return gw_wait_fd(c->io.fd, POLLOUT, c->wake_fd, deadline_ns);
-	if (!is_writer)
-		return gw_wait_fd(c->io.fd, POLLIN, c->wake_fd, deadline_ns);
-	int rc = gw_wait_fd(c->io.fd, POLLIN, c->wake_fd, gw_now_ns() + recheck_ns);
-	return rc == -ETIMEDOUT ? 0 : rc;
-}
-
 /* ---- writing ---- */
 
-/* Everything that OpenSSL has written on its way. */
-static int flush(struct gw_conn *c, struct gw_err *e)
+/* All records that wait on their way. more: of this frame others follow. */
+static int flush(struct gw_conn *c, bool more, struct gw_err *e)
 {
-	for (;;) {
-		(void)pthread_mutex_lock(&c->ssl_lock);
-		errno = 0;
-		c->io.more = false;
-		bool all = gw_tls_flush(&c->io);
-		struct step s = {.ssl_error = errno == EAGAIN ? SSL_ERROR_WANT_WRITE : SSL_ERROR_SYSCALL, .sys = errno};
-		(void)pthread_mutex_unlock(&c->ssl_lock);
-		if (all)
-			return 0;
-		if (s.ssl_error != SSL_ERROR_WANT_WRITE)
-			return fail_io(c, s, e, "send to");
-		int rc = wait_step(c, s, true, UINT64_MAX);
-		if (rc < 0)
-			return fail_wait(c, rc, e, "send to");
-	}
-}
-
-/* A KeyUpdate is sent by OpenSSL's handshake code, and while that cannot
- * write, SSL_read does not read either: with both directions full, both ends
- * would wait for ever. So it is begun only when there is room for it. */
-static int change_key(struct gw_conn *c, struct gw_err *e)
-{
-	int flushed = flush(c, e);
-	if (flushed < 0)
-		return flushed;
-	for (bool asked = false;;) {
-		int rc = gw_wait_fd(c->io.fd, POLLOUT, c->wake_fd, UINT64_MAX);
-		if (rc < 0)
-			return fail_wait(c, rc, e, "send to");
-		(void)pthread_mutex_lock(&c->ssl_lock);
-		ERR_clear_error();
-		errno = 0;
-		int ret = asked ? 1 : SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
-		asked = true;
-		if (ret == 1)
-			ret = SSL_do_handshake(c->ssl);
-		struct step s = judge(c, ret);
-		(void)pthread_mutex_unlock(&c->ssl_lock);
-		if (s.ssl_error == SSL_ERROR_NONE) {
-			c->under_key_bytes = 0;
-			return 0;
-		}
-		if (s.ssl_error != SSL_ERROR_WANT_READ && s.ssl_error != SSL_ERROR_WANT_WRITE)
-			return fail_io(c, s, e, "change key with");
-	}
-}
-
-static int send_record(struct gw_conn *c, const uint8_t *p, size_t n, bool more, struct gw_err *e)
-{
-	int rc = c->under_key_bytes >= c->rekey_bytes ? change_key(c, e) : 0;
-	while (rc == 0) {
+	for (size_t at = 0; at < c->out_len;) {
 		if (atomic_load_explicit(&c->shut, memory_order_relaxed))
 			return fail_wait(c, -ECANCELED, e, "send to");
-		size_t done;
-		(void)pthread_mutex_lock(&c->ssl_lock);
-		ERR_clear_error();
-		errno = 0;
-		c->io.more = more;
-		struct step s = judge(c, SSL_write_ex(c->ssl, p, n, &done));
-		(void)pthread_mutex_unlock(&c->ssl_lock);
-		if (s.ssl_error == SSL_ERROR_NONE) {
-			c->under_key_bytes += n;
-			return more ? 0 : flush(c, e);
+		ssize_t n = send(c->fd, c->out + at, c->out_len - at, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+		if (n >= 0) {
+			at += (size_t)n;
+			atomic_fetch_add_explicit(&c->sent_bytes, (uint64_t)n, memory_order_relaxed);
+			continue;
 		}
-		if (s.ssl_error != SSL_ERROR_WANT_READ && s.ssl_error != SSL_ERROR_WANT_WRITE)
-			return fail_io(c, s, e, "send to");
-		int waited = wait_step(c, s, true, UINT64_MAX);
-		if (waited < 0)
-			return fail_wait(c, waited, e, "send to");
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return fail_io(c, errno, e, "send to");
+		int rc = gw_wait_fd(c->fd, POLLOUT, c->wake_fd, UINT64_MAX);
+		if (rc < 0)
+			return fail_wait(c, rc, e, "send to");
 	}
+	c->out_len = 0;
+	return 0;
+}
+
+static int put_record(struct gw_conn *c, uint8_t type, const struct iovec *iov, unsigned niov, size_t len,
+                      struct gw_err *e)
+{
+	if (c->out_len + len + GW_RECORD_OVER > OUT_ROOM) {
+		int rc = flush(c, true, e);
+		if (rc < 0)
+			return rc;
+	}
+	if (gw_record_seal(c->seal, type, iov, niov, c->out + c->out_len) < 0)
+		return gw_fail(e, GW_SYS, EIO, "send to %s (%s): encryption failed", c->peer, c->where);
+	c->out_len += len + GW_RECORD_OVER;
+	return 0;
+}
+
+static int change_key(struct gw_conn *c, struct gw_err *e)
+{
+	static const uint8_t update[KEY_UPDATE_BYTES] = {HANDSHAKE_KEY_UPDATE, 0, 0, 1, SSL_KEY_UPDATE_NOT_REQUESTED};
+	const struct iovec v = {(void *)(uintptr_t)update, sizeof(update)};
+	int rc = put_record(c, GW_RECORD_HANDSHAKE, &v, 1, sizeof(update), e);
+	if (rc == 0 && gw_record_next_key(c->seal) < 0)
+		rc = gw_fail(e, GW_SYS, EIO, "change key with %s (%s)", c->peer, c->where);
+	c->under_key_bytes = 0;
 	return rc;
 }
 
 /* What is left of a frame. */
 struct cursor {
 	const struct iovec *iov;
-	unsigned niov;
 	size_t at; /* in iov[0] */
 	size_t left;
 };
 
-/* The next record: straight from the caller's memory when one piece fills
- * it, else gathered, so that small pieces do not become small records. */
-static size_t next_record(struct gw_conn *c, struct cursor *cur, size_t head, const uint8_t **out)
+/* The pieces of the next record, as they lie in the caller's memory. */
+static unsigned next_pieces(struct cursor *cur, struct iovec out[IOV_MAX_OURS], size_t *out_len)
 {
-	size_t have = head;
-	while (cur->left && have < GW_TLS_RECORD) {
+	unsigned k = 0;
+	size_t room = cur->left < GW_RECORD_DATA ? cur->left : GW_RECORD_DATA;
+	*out_len = room;
+	while (room) {
 		size_t n = cur->iov->iov_len - cur->at;
-		const uint8_t *p = (const uint8_t *)cur->iov->iov_base + cur->at;
-		if (n > GW_TLS_RECORD - have)
-			n = GW_TLS_RECORD - have;
+		n = n < room ? n : room;
+		if (n)
+			out[k++] = (struct iovec){(uint8_t *)cur->iov->iov_base + cur->at, n};
 		cur->at += n;
 		cur->left -= n;
-		if (n == GW_TLS_RECORD) {
-			*out = p;
-			return n;
-		}
-		if (n)
-			memcpy(c->gather + have, p, n);
-		have += n;
+		room -= n;
 		if (cur->at == cur->iov->iov_len) {
 			cur->iov++;
-			cur->niov--;
 			cur->at = 0;
 		}
 	}
-	*out = c->gather;
-	return have;
+	return k;
 }
 
-static int send_locked(struct gw_conn *c, const struct gw_frame_hdr *h, struct cursor cur, struct gw_err *e)
+static int send_pieces(struct gw_conn *c, struct cursor cur, struct gw_err *e)
+{
+	while (cur.left) {
+		struct iovec v[IOV_MAX_OURS];
+		size_t n;
+		int rc = 0;
+		if (c->under_key_bytes >= c->rekey_bytes || atomic_exchange(&c->key_asked, false))
+			rc = change_key(c, e);
+		unsigned k = next_pieces(&cur, v, &n);
+		if (rc == 0)
+			rc = put_record(c, GW_RECORD_APP, v, k, n, e);
+		if (rc < 0)
+			return rc;
+		c->under_key_bytes += n;
+	}
+	return flush(c, false, e);
+}
+
+static int send_locked(struct gw_conn *c, const struct iovec *frame, size_t len, struct gw_err *e)
 {
 	if (atomic_load(&c->shut))
 		return fail_wait(c, -ECANCELED, e, "send to");
 	if (c->out_broken)
 		return gw_fail(e, GW_PEER, EPIPE, "send to %s (%s): the connection has failed before", c->peer,
 		               c->where);
-	gw_frame_pack(h, c->gather);
-	size_t head = GW_FRAME_HDR_BYTES;
-	do {
-		const uint8_t *p;
-		size_t n = next_record(c, &cur, head, &p);
-		int rc = send_record(c, p, n, cur.left > 0, e);
-		if (rc < 0) {
-			c->out_broken = true;
-			return rc;
-		}
-		head = 0;
-	} while (cur.left);
-	c->out_serial++;
-	return 0;
+	if (!c->out && !(c->out = malloc(OUT_ROOM)))
+		return gw_fail(e, GW_SYS, ENOMEM, "send to %s (%s)", c->peer, c->where);
+	int rc = send_pieces(c, (struct cursor){.iov = frame, .left = len}, e);
+	if (rc < 0)
+		c->out_broken = true;
+	else
+		c->out_serial++;
+	return rc;
 }
 
 int gw_conn_send(struct gw_conn *c, enum gw_frame_type type, const struct iovec *iov, unsigned niov, struct gw_err *e)
@@ -375,14 +369,99 @@ int gw_conn_send(struct gw_conn *c, enum gw_frame_type type, const struct iovec 
 		return gw_fail(e, GW_INPUT, EMSGSIZE,
 		               "send to %s: a frame of type %d of %zu bytes is over the limit of %u", c->peer, type,
 		               len, gw_frame_max((uint8_t)type));
+	assert(niov < IOV_MAX_OURS);
+	uint8_t head[GW_FRAME_HDR_BYTES];
+	struct iovec frame[IOV_MAX_OURS] = {{head, sizeof(head)}};
+	memcpy(frame + 1, iov, niov * sizeof(*iov));
 	(void)pthread_mutex_lock(&c->send_lock);
-	struct gw_frame_hdr h = {.type = (uint8_t)type, .length = (uint32_t)len, .serial = c->out_serial};
-	int rc = send_locked(c, &h, (struct cursor){.iov = iov, .niov = niov, .left = len}, e);
+	gw_frame_pack(&(struct gw_frame_hdr){.type = (uint8_t)type, .length = (uint32_t)len, .serial = c->out_serial},
+	              head);
+	int rc = send_locked(c, frame, sizeof(head) + len, e);
 	(void)pthread_mutex_unlock(&c->send_lock);
 	return rc;
 }
 
 /* ---- reading ---- */
+
+static int fail_rules(struct gw_conn *c, struct gw_err *e, const char *words)
+{
+	return gw_fail(e, GW_PEER, EPROTO, "receive from %s (%s): TLS failed: %s", c->peer, c->where, words);
+}
+
+/* At least need bytes in raw from raw_from on. Opened bytes must have been handed on. */
+static int fill_raw(struct gw_conn *c, size_t need, uint64_t deadline_ns, struct gw_err *e)
+{
+	if (!c->raw && !(c->raw = malloc(RAW_ROOM)))
+		return gw_fail(e, GW_SYS, ENOMEM, "receive from %s (%s)", c->peer, c->where);
+	if (c->raw_from == c->raw_to || RAW_ROOM - c->raw_from < need) {
+		memmove(c->raw, c->raw + c->raw_from, c->raw_to - c->raw_from);
+		c->raw_to -= c->raw_from;
+		c->raw_from = 0;
+	}
+	while (c->raw_to - c->raw_from < need) {
+		if (atomic_load_explicit(&c->shut, memory_order_relaxed))
+			return fail_wait(c, -ECANCELED, e, "receive from");
+		ssize_t n = recv(c->fd, c->raw + c->raw_to, RAW_ROOM - c->raw_to, 0);
+		if (n > 0) {
+			c->raw_to += (size_t)n;
+			continue;
+		}
+		if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			return fail_io(c, n == 0 ? 0 : errno, e, "receive from");
+		int rc = errno == EINTR ? 0 : gw_wait_fd(c->fd, POLLIN, c->wake_fd, deadline_ns);
+		if (rc < 0)
+			return fail_wait(c, rc, e, "receive from");
+	}
+	return 0;
+}
+
+/* A record that is not data: an alert, or a new key. */
+static int take_other(struct gw_conn *c, uint8_t type, const uint8_t *p, size_t len, struct gw_err *e)
+{
+	static const uint8_t update[KEY_UPDATE_BYTES - 1] = {HANDSHAKE_KEY_UPDATE, 0, 0, 1};
+	char what[GW_TLS_NAME_MAX + 100];
+	(void)snprintf(what, sizeof(what), "receive from %s (%s)", c->peer, c->where);
+	if (type == GW_RECORD_ALERT && len == 2)
+		return gw_tls_alert(p[1], e, what);
+	if (type != GW_RECORD_HANDSHAKE || len != KEY_UPDATE_BYTES || memcmp(p, update, sizeof(update)) != 0 ||
+	    p[KEY_UPDATE_BYTES - 1] > SSL_KEY_UPDATE_REQUESTED)
+		return fail_rules(c, e, "neither data nor a change of key nor an alert");
+	if (p[KEY_UPDATE_BYTES - 1] == SSL_KEY_UPDATE_REQUESTED)
+		atomic_store(&c->key_asked, true);
+	if (gw_record_next_key(c->open) < 0)
+		return gw_fail(e, GW_SYS, EIO, "change key with %s (%s)", c->peer, c->where);
+	return 0;
+}
+
+/* Opens the next record: straight to p when all of it has room there, else
+ * within raw. *out_n: bytes of data at p. */
+static int next_record(struct gw_conn *c, uint8_t *p, size_t room, uint64_t deadline_ns, size_t *out_n,
+                       struct gw_err *e)
+{
+	*out_n = 0;
+	int rc = fill_raw(c, GW_RECORD_HEAD, deadline_ns, e);
+	int len = rc < 0 ? 0 : gw_record_length(c->raw + c->raw_from);
+	if (rc == 0)
+		rc = len < 0 ? fail_rules(c, e, "no record of TLS 1.3") : fill_raw(c, (size_t)len, deadline_ns, e);
+	if (rc < 0)
+		return rc;
+	size_t at = c->raw_from, n;
+	bool is_direct = gw_record_room((size_t)len) <= room;
+	uint8_t *to = is_direct ? p : c->raw + at + GW_RECORD_HEAD, type;
+	rc = gw_record_open(c->open, c->raw + at, (size_t)len, to, &n, &type);
+	if (rc < 0)
+		return fail_rules(c, e, "a record that the peer has not sealed so");
+	c->raw_from = at + (size_t)len;
+	if (type != GW_RECORD_APP)
+		return take_other(c, type, to, n, e);
+	if (is_direct) {
+		*out_n = n;
+	} else {
+		c->plain_from = at + GW_RECORD_HEAD;
+		c->plain_to = c->plain_from + n;
+	}
+	return 0;
+}
 
 /* Exactly len bytes. *inout_got counts what has come, also on failure. */
 static int recv_full(struct gw_conn *c, uint8_t *p, size_t len, uint64_t deadline_ns, size_t *inout_got,
@@ -391,23 +470,19 @@ static int recv_full(struct gw_conn *c, uint8_t *p, size_t len, uint64_t deadlin
 	while (len) {
 		if (atomic_load_explicit(&c->shut, memory_order_relaxed))
 			return fail_wait(c, -ECANCELED, e, "receive from");
-		size_t n = 0;
-		(void)pthread_mutex_lock(&c->ssl_lock);
-		ERR_clear_error();
-		errno = 0;
-		struct step s = judge(c, SSL_read_ex(c->ssl, p, len, &n));
-		(void)pthread_mutex_unlock(&c->ssl_lock);
-		if (s.ssl_error == SSL_ERROR_NONE) {
-			p += n;
-			len -= n;
-			*inout_got += n;
-			continue;
+		size_t n = c->plain_to - c->plain_from;
+		n = n < len ? n : len;
+		if (n) {
+			memcpy(p, c->raw + c->plain_from, n);
+			c->plain_from += n;
+		} else {
+			int rc = next_record(c, p, len, deadline_ns, &n, e);
+			if (rc < 0)
+				return rc;
 		}
-		if (s.ssl_error != SSL_ERROR_WANT_READ && s.ssl_error != SSL_ERROR_WANT_WRITE)
-			return fail_io(c, s, e, "receive from");
-		int rc = wait_step(c, s, false, deadline_ns);
-		if (rc < 0)
-			return fail_wait(c, rc, e, "receive from");
+		p += n;
+		len -= n;
+		*inout_got += n;
 	}
 	return 0;
 }
@@ -426,7 +501,7 @@ static int make_room(struct gw_conn *c, size_t len, struct gw_err *e)
 
 void gw_conn_hasten(struct gw_conn *c)
 {
-	gw_tcp_hasten(c->io.fd);
+	gw_tcp_hasten(c->fd);
 }
 
 void gw_conn_drop_room(struct gw_conn *c)
@@ -434,6 +509,11 @@ void gw_conn_drop_room(struct gw_conn *c)
 	free(c->in);
 	c->in = NULL;
 	c->in_room = 0;
+	if (c->raw_from == c->raw_to && c->plain_from == c->plain_to) {
+		free(c->raw);
+		c->raw = NULL;
+		c->raw_from = c->raw_to = c->plain_from = c->plain_to = 0;
+	}
 }
 
 static int recv_frame(struct gw_conn *c, uint64_t deadline_ns, size_t *inout_got, struct gw_frame *out,

@@ -11,58 +11,17 @@
 #include "base/scope.h"
 #include "wire/conn.h"
 
-/* A socket BIO of our own: OpenSSL's uses write(2), which raises SIGPIPE,
- * and cannot say that more records follow. */
+/* A socket BIO of our own: OpenSSL's uses write(2), which raises SIGPIPE. */
 static BIO_METHOD *io_method;
-
-static ssize_t send_some(struct gw_tls_io *io, const void *data, size_t len)
-{
-	ssize_t n;
-	do
-		n = send(io->fd, data, len, MSG_NOSIGNAL | (io->more ? MSG_MORE : 0));
-	while (n < 0 && errno == EINTR);
-	if (n > 0)
-		atomic_fetch_add_explicit(&io->sent_bytes, (uint64_t)n, memory_order_relaxed);
-	return n;
-}
-
-bool gw_tls_flush(struct gw_tls_io *io)
-{
-	while (io->out_from < io->out_to) {
-		ssize_t n = send_some(io, io->out + io->out_from, io->out_to - io->out_from);
-		if (n < 0)
-			return false;
-		io->out_from += (size_t)n;
-	}
-	io->out_from = io->out_to = 0;
-	return true;
-}
-
-/* Only what fits is kept back: then the order is right, and a socket that is
- * full is full for OpenSSL too. */
-static bool keep_back(struct gw_tls_io *io, const char *data, size_t len)
-{
-	if (!io->out)
-		io->out = malloc(GW_TLS_WRITE_BEHIND);
-	if (!io->out || len > GW_TLS_WRITE_BEHIND - io->out_to)
-		return false;
-	memcpy(io->out + io->out_to, data, len);
-	io->out_to += len;
-	return true;
-}
 
 static int io_write(BIO *b, const char *data, size_t len, size_t *out_written)
 {
 	struct gw_tls_io *io = BIO_get_data(b);
 	BIO_clear_retry_flags(b);
-	*out_written = len;
-	if ((io->more || io->out_to) && keep_back(io, data, len))
-		return 1;
-	ssize_t n = gw_tls_flush(io) ? 0 : -1;
-	if (n == 0 && io->more && keep_back(io, data, len))
-		return 1;
-	if (n == 0)
-		n = send_some(io, data, len);
+	ssize_t n;
+	do
+		n = send(io->fd, data, len, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
 	if (n < 0) {
 		if (errno == EAGAIN)
 			BIO_set_retry_write(b);
@@ -114,6 +73,46 @@ static void make_io_method(void)
 		BIO_meth_free(m);
 }
 
+static int hex(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+	                              : -1;
+}
+
+/* A line of NSS's key log format: LABEL CLIENT_RANDOM SECRET, in hex. It is
+ * how OpenSSL tells the traffic secrets. */
+static void keep_secret(const SSL *ssl, const char *line)
+{
+	struct gw_tls_io *io = BIO_get_data(SSL_get_rbio(ssl));
+	bool of_client = !strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24);
+	if (!of_client && strncmp(line, "SERVER_TRAFFIC_SECRET_0 ", 24) != 0)
+		return;
+	struct gw_secret *s = of_client == io->is_server ? &io->receiving : &io->sending;
+	const char *p = strchr(line + 24, ' ');
+	s->len = 0;
+	for (p = p ? p + 1 : ""; s->len < GW_SECRET_MAX && hex(p[0]) >= 0 && hex(p[1]) >= 0; p += 2)
+		s->bytes[s->len++] = (uint8_t)(hex(p[0]) << 4 | hex(p[1]));
+}
+
+int gw_tls_secrets(const SSL *ssl, struct gw_tls_io *io, struct gw_err *e)
+{
+	const SSL_CIPHER *c = SSL_get_current_cipher(ssl);
+	const EVP_MD *md = c ? SSL_CIPHER_get_handshake_digest(c) : NULL;
+	const char *cipher = c ? OBJ_nid2sn(SSL_CIPHER_get_cipher_nid(c)) : NULL;
+	struct gw_secret *both[] = {&io->sending, &io->receiving};
+	for (unsigned i = 0; i < gw_countof(both); i++) {
+		if (!md || !cipher || both[i]->len != (size_t)EVP_MD_get_size(md))
+			return gw_fail(e, GW_SYS, EPROTO, "OpenSSL has not told the keys of a TLS 1.3 session");
+		both[i]->cipher = cipher;
+		both[i]->digest = EVP_MD_get0_name(md);
+	}
+	if (SSL_has_pending(ssl))
+		return gw_fail(e, GW_SYS, EPROTO, "OpenSSL has read past the end of a TLS handshake");
+	return 0;
+}
+
 SSL *gw_tls_session(struct gw_tls *t, struct gw_tls_io *io, const char *want_name)
 {
 	pthread_mutex_lock(&t->lock);
@@ -124,6 +123,7 @@ SSL *gw_tls_session(struct gw_tls *t, struct gw_tls_io *io, const char *want_nam
 		SSL_free(ssl);
 		return NULL;
 	}
+	io->is_server = !want_name;
 	BIO_set_data(b, io);
 	BIO_set_init(b, 1);
 	SSL_set_bio(ssl, b, b);
@@ -206,6 +206,19 @@ static const char *alert_advice(int reason)
 	}
 }
 
+int gw_tls_alert(uint8_t description, struct gw_err *e, const char *what)
+{
+	int reason = SSL_AD_REASON_OFFSET + description;
+	const char *advice = alert_advice(reason);
+	const char *words = ERR_reason_error_string(ERR_PACK(ERR_LIB_SSL, 0, reason));
+	if (description == SSL_AD_CLOSE_NOTIFY)
+		return gw_fail(e, GW_PEER, ECONNRESET, "%s: the peer closed the connection", what);
+	if (advice)
+		return gw_fail(e, GW_PEER, EACCES, "%s: %s (%s)", what, advice, words ?: "alert");
+	return gw_fail(e, GW_PEER, EPROTO, "%s: TLS failed: the peer says %s (alert %u)", what, words ?: "no more",
+	               description);
+}
+
 static int fail_in_ssl(const SSL *ssl, struct gw_err *e, const char *what)
 {
 	unsigned long code = ERR_peek_error();
@@ -269,12 +282,9 @@ static bool set_rules(SSL_CTX *ctx)
 	/* No tickets: a resumed session would skip the certificates, and the
 	 * server would speak right after the handshake. */
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-	/* AUTO_RETRY: after a key update SSL_read goes on with what it has read
-	 * ahead; without it, it would say "wait for the socket" and we would. */
-	SSL_CTX_set_mode(ctx, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_AUTO_RETRY);
-	/* One recv(2) for up to 4 records: they stay in the nearest caches until they are decrypted. */
-	SSL_CTX_set_read_ahead(ctx, 1);
-	SSL_CTX_set_default_read_buffer_len(ctx, GW_TLS_READ_AHEAD);
+	/* What comes behind the handshake is not OpenSSL's to read. */
+	SSL_CTX_set_read_ahead(ctx, 0);
+	SSL_CTX_set_keylog_callback(ctx, keep_secret);
 	return SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
 	       SSL_CTX_set_ciphersuites(

@@ -240,6 +240,121 @@ static void sending_to_a_peer_that_has_gone_fails_without_a_signal(void **state)
 	close_pair(&p);
 }
 
+/* ---- another one's TLS 1.3 ---- */
+
+static void raw_text(struct raw *r, const char *text)
+{
+	struct gw_frame_hdr h;
+	char got[GW_FRAME_HDR_BYTES + 64];
+	int want = (int)(GW_FRAME_HDR_BYTES + strlen(text)), n = 0;
+	while (n < want) {
+		int k = SSL_read(r->ssl, got + n, want - n);
+		assert_true(k > 0);
+		n += k;
+	}
+	assert_int_equal(gw_frame_unpack((uint8_t *)got, &h, NULL), 0);
+	assert_memory_equal(got + GW_FRAME_HDR_BYTES, text, strlen(text));
+}
+
+/* A frame in two records. */
+static void raw_say(struct raw *r, const char *text, uint32_t serial)
+{
+	raw_header(r, GW_F_MSG, (uint32_t)strlen(text), serial);
+	raw_send(r, text, (int)strlen(text));
+}
+
+/* Records are ours, their keys OpenSSL's: both ends must agree on each of them. */
+static void openssl_understands_our_records_and_we_its_own(void **state)
+{
+	(void)state;
+	static const char *const ciphers[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
+	                                      "TLS_CHACHA20_POLY1305_SHA256"};
+	for (size_t i = 0; i < gw_countof(ciphers); i++) {
+		struct raw r;
+		struct accepting s;
+		raw_cipher = ciphers[i];
+		raw_pair(&r, &s, "a", TLS1_3_VERSION);
+		raw_cipher = NULL;
+		assert_int_equal(s.rc, 0);
+		assert_string_equal(SSL_get_cipher(r.ssl), ciphers[i]);
+		raw_say(&r, "{\"to\":1}", 0);
+		recv_text(s.conn, "{\"to\":1}");
+		send_text(s.conn, "{\"fro\":1}");
+		raw_text(&r, "{\"fro\":1}");
+		gw_conn_rekey_after(s.conn, 1); /* before each record but the first */
+		assert_int_equal(SSL_key_update(r.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+		for (uint32_t k = 1; k < 4; k++) {
+			send_text(s.conn, "{\"fro\":2}");
+			raw_text(&r, "{\"fro\":2}");
+			raw_say(&r, "{\"to\":2}", k);
+			recv_text(s.conn, "{\"to\":2}");
+		}
+		gw_conn_free(s.conn);
+		char over;
+		assert_int_equal(SSL_get_error(r.ssl, SSL_read(r.ssl, &over, 1)), SSL_ERROR_ZERO_RETURN);
+		raw_close(&r);
+	}
+}
+
+static unsigned keys_changed;
+static void count_keys(int is_write, int version, int type, const void *buf, size_t len, SSL *ssl, void *arg)
+{
+	(void)version, (void)ssl, (void)arg;
+	keys_changed +=
+	        !is_write && type == SSL3_RT_HANDSHAKE && len == 5 && *(const uint8_t *)buf == SSL3_MT_KEY_UPDATE;
+}
+
+static void a_key_is_changed_when_the_peer_asks_for_it(void **state)
+{
+	(void)state;
+	struct raw r;
+	struct accepting s;
+	raw_pair(&r, &s, "a", TLS1_3_VERSION);
+	assert_int_equal(s.rc, 0);
+	keys_changed = 0;
+	SSL_set_msg_callback(r.ssl, count_keys);
+	assert_int_equal(SSL_key_update(r.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+	raw_say(&r, "{}", 0);
+	recv_text(s.conn, "{}");
+	for (unsigned i = 0; i < 2; i++) {
+		send_text(s.conn, "{\"new\":1}");
+		raw_text(&r, "{\"new\":1}");
+	}
+	assert_int_equal(keys_changed, 1);
+	gw_conn_free(s.conn);
+	raw_close(&r);
+}
+
+static void padding_is_taken_off(void **state)
+{
+	(void)state;
+	struct raw r;
+	struct accepting s;
+	raw_pair(&r, &s, "a", TLS1_3_VERSION);
+	assert_int_equal(s.rc, 0);
+	assert_int_equal(SSL_set_block_padding(r.ssl, 1024), 1);
+	raw_say(&r, "{\"padded\":true}", 0);
+	recv_text(s.conn, "{\"padded\":true}");
+	gw_conn_free(s.conn);
+	raw_close(&r);
+}
+
+/* A client has no business sending handshake messages once it is done. */
+static void a_record_that_is_neither_data_nor_a_key_nor_an_alert_ends_the_connection(void **state)
+{
+	(void)state;
+	struct raw r;
+	struct accepting s;
+	struct gw_frame f;
+	raw_pair(&r, &s, "a", TLS1_3_VERSION);
+	assert_int_equal(s.rc, 0);
+	assert_int_equal(send(r.fd, "\x14\x03\x03\x00\x01\x01", 6, MSG_NOSIGNAL), 6);
+	assert_int_equal(gw_conn_recv(s.conn, 10000, &f, &s.err), -EPROTO);
+	has_words(&s.err, "TLS failed: no record of TLS 1.3");
+	gw_conn_free(s.conn);
+	raw_close(&r);
+}
+
 /* ---- time and waking up ---- */
 
 static void a_timeout_before_a_frame_leaves_the_connection_usable(void **state)
@@ -506,6 +621,10 @@ int main(void)
 	        cmocka_unit_test(a_record_changed_on_the_way_is_found),
 	        cmocka_unit_test(a_peer_that_closes_inside_a_frame_is_told_from_one_that_ends),
 	        cmocka_unit_test(sending_to_a_peer_that_has_gone_fails_without_a_signal),
+	        cmocka_unit_test(openssl_understands_our_records_and_we_its_own),
+	        cmocka_unit_test(a_key_is_changed_when_the_peer_asks_for_it),
+	        cmocka_unit_test(padding_is_taken_off),
+	        cmocka_unit_test(a_record_that_is_neither_data_nor_a_key_nor_an_alert_ends_the_connection),
 	        cmocka_unit_test(a_timeout_before_a_frame_leaves_the_connection_usable),
 	        cmocka_unit_test(a_timeout_inside_a_frame_ends_the_connection),
 	        cmocka_unit_test(shutdown_wakes_a_blocked_reader),

@@ -76,6 +76,8 @@ struct raw {
 		(void)close(r->fd);
 }
 
+[[maybe_unused]] static const char *raw_cipher; /* of raw_start; NULL: OpenSSL's choice */
+
 /* file NULL: no certificate. Returns what the handshake returned. */
 [[maybe_unused]] static int raw_start(struct raw *r, int fd, const char *file, int max_version)
 {
@@ -89,6 +91,8 @@ struct raw {
 		assert_int_equal(SSL_CTX_use_certificate_file(r->ctx, cert, SSL_FILETYPE_PEM), 1);
 		assert_int_equal(SSL_CTX_use_PrivateKey_file(r->ctx, key, SSL_FILETYPE_PEM), 1);
 	}
+	if (raw_cipher)
+		assert_int_equal(SSL_CTX_set_ciphersuites(r->ctx, raw_cipher), 1);
 	r->ssl = SSL_new(r->ctx);
 	assert_non_null(r->ssl);
 	assert_int_equal(SSL_set_fd(r->ssl, fd), 1);
