@@ -1,18 +1,23 @@
 #include "keeper.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fate.h"
 #include "base/io.h"
 #include "base/scope.h"
+#include "target.h"
 
 enum { PID_TEXT_MAX = 64 };
+static const char NAME[] = "godwit-keeper";
 
 /* Nobody ends a container by a signal to us: that is the runtime's, for its real process. */
 static void ignore_signals(void)
@@ -59,10 +64,10 @@ static int wait_for(pid_t pid)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
-[[noreturn]] static void keep(int (*body)(void *ctx), void *ctx, const char *pid_file, const char *mark)
+[[noreturn]] static void keep(int (*body)(void *ctx), void *ctx, const char *id, const char *pid_file)
 {
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-	(void)prctl(PR_SET_NAME, "godwit-keeper");
+	(void)prctl(PR_SET_NAME, NAME);
 	(void)setsid();
 	ignore_signals();
 	pid_t runc = fork();
@@ -73,20 +78,23 @@ static int wait_for(pid_t pid)
 	}
 	int status = runc < 0 ? W_EXITCODE(1, 0) : wait_for(runc);
 	pid_t init = status == 0 ? read_pid(pid_file) : -1;
-	(void)unlink(mark);
+	gw_fate_over(state_dir(), id);
 	/* The log is the container's to write; its reader waits for the last writer. */
 	for (int fd = 0; fd < 3; fd++)
 		(void)close(fd);
 	end_like(init > 0 ? wait_for(init) : W_EXITCODE(1, 0));
 }
 
-pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *pid_file, const char *mark, struct gw_err *e)
+pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *id, const char *pid_file, struct gw_err *e)
 {
+	char mark[PATH_MAX];
+	if (!state_path(mark, sizeof(mark), "kept", id))
+		return gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", id);
 	pid_t keeper = fork();
 	if (keeper < 0)
 		return gw_fail(e, GW_SYS, errno, "start a keeper");
 	if (keeper == 0)
-		keep(body, ctx, pid_file, mark);
+		keep(body, ctx, id, pid_file);
 	char text[PID_TEXT_MAX];
 	int n = snprintf(text, sizeof(text), "%d", keeper);
 	int rc = gw_write_file(mark, text, (size_t)n, e);
@@ -95,4 +103,24 @@ pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *pid_file, cons
 		return rc;
 	}
 	return keeper;
+}
+
+/* Its pid may be somebody else's by now. */
+static bool is_keeper(pid_t pid)
+{
+	char path[PID_TEXT_MAX];
+	gw_auto(mem) char *name = NULL;
+	struct gw_err ignored;
+	gw_path(path, sizeof(path), "/proc/%d/comm", pid);
+	return pid > 0 && gw_read_file(path, PID_TEXT_MAX, &name, NULL, &ignored) == 0 &&
+	       !strncmp(name, NAME, sizeof(NAME) - 1);
+}
+
+void keeper_end(const char *id)
+{
+	char mark[PATH_MAX];
+	pid_t pid = state_path(mark, sizeof(mark), "kept", id) ? read_pid(mark) : -1;
+	if (is_keeper(pid))
+		(void)kill(pid, SIGKILL);
+	gw_fate_over(state_dir(), id);
 }

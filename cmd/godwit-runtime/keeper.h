@@ -5,9 +5,11 @@
 
 /* keeper: stands for a container that is not there yet.
  *
- * A node agent creates a pod's second container only when the first one runs. But
- * all of a pod's containers are restored in one freeze: so a first one seems to
- * run, as this process, and becomes real a moment later.
+ * What a container runtime has begun to create it may take back at any time, when who
+ * asked for it (kubelet) or it itself ends; so a restore inside `create` could be
+ * committed and then ended. And a node agent creates a pod's second container only
+ * when the first one runs, but all of a pod's containers are restored in one freeze.
+ * So the container seems to run, as this process, and becomes real a moment later.
  *
  *   godwit-runtime create ─fork─▶ keeper ─fork─▶ body: claims again, becomes runc restore
  *          │ its pid is the container's            │
@@ -19,6 +21,8 @@
 
 /* In the keeper and the body this returns never or with what body returned; in the
  * caller the keeper's pid. body: runs in the process that becomes runc, which writes
- * its container's pid to pid_file; returns only on failure. mark is removed when
- * the container is real. */
-pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *pid_file, const char *mark, struct gw_err *e);
+ * its container's pid to pid_file; returns only on failure. While it stands its mark is
+ * there (base/fate.h). */
+pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *id, const char *pid_file, struct gw_err *e);
+/* Kills it, and what its child has become; the caller has decided so. */
+void keeper_end(const char *id);

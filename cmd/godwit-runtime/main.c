@@ -4,12 +4,13 @@
  * start, except
  *   create   of a container that a migration fills (annotation
  *            godwit.dev/migration, not a sandbox): waits for godwitd
- *            (src/move/claim.h), then becomes `runc restore`, or leaves a keeper
- *            in its place for the moment (keeper.h);
+ *            (src/move/claim.h), then leaves a keeper in its place for the moment
+ *            (keeper.h), whose child becomes `runc restore`;
  *            of any: its seccomp profile allows no io_uring (confine.h)
  *   start    of such a container: it runs already
  *   exec     in a container that is a keeper still: waits for the real one
- *   kill     of a container that is a keeper still: ends it
+ *   kill     of a container that is a keeper still: ends it, unless it is committed
+ *            (src/base/fate.h): then that is waited for, and runc's
  *   kill, delete   of a source that is being moved (src/move/held.h): kept back
  * A node without godwitd runs ordinary containers as ever. */
 #include <errno.h>
@@ -23,11 +24,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fate.h"
 #include "base/gw_err.h"
 #include "base/io.h"
 #include "base/scope.h"
 #include "cmdline.h"
 #include "confine.h"
+#include "keeper.h"
 #include "target.h"
 
 enum { REAL_WITHIN_MS = 60000 };
@@ -95,18 +98,19 @@ static void wait_until_real(const char *id)
 		gw_sleep_us(5000);
 }
 
-/* Its container was never there: runc knows nothing of it. */
-static int end_keeper(const char *id)
+/* Its container is not there yet: runc knows nothing of it. false: it is, or is
+ * committed and becomes real in a moment. */
+static bool end_kept(const char *id)
 {
-	char path[PATH_MAX];
-	gw_auto(mem) char *text = NULL;
 	struct gw_err e;
-	if (state_path(path, sizeof(path), "kept", id) && gw_read_file(path, 64, &text, NULL, &e) == 0) {
-		(void)kill((pid_t)atoi(text), SIGKILL);
-		(void)unlink(path);
+	for (uint64_t end = gw_now_ms() + REAL_WITHIN_MS; marked("kept", id) && gw_now_ms() < end; gw_sleep_us(5000)) {
+		if (gw_fate_decide(state_dir(), id, GW_FATE_END, &e) < 0)
+			continue;
+		keeper_end(id);
+		unmark("restored", id);
+		return true;
 	}
-	unmark("restored", id);
-	return 0;
+	return false;
 }
 
 static int become(const char *runc, char **argv)
@@ -131,8 +135,8 @@ int main(int argc, char **argv)
 	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
 	if (ends && marked("held", c.id))
 		return 0;
-	if (ends && marked("kept", c.id))
-		return end_keeper(c.id);
+	if (ends && marked("kept", c.id) && end_kept(c.id))
+		return 0;
 	if (ends)
 		unmark("restored", c.id);
 	if (argc == 1 || (!c.command && argc == 2 && !strcmp(argv[1], "--help")))

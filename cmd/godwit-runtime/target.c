@@ -8,14 +8,16 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/cgroups.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/scope.h"
 #include "keeper.h"
 
-enum { CONFIG_MAX = 8 << 20, ANSWER_MAX = 16384, FREEZE_NICE = -10, ARGS_MAX = 64 };
+enum { CONFIG_MAX = 8 << 20, ANSWER_MAX = 16384, FREEZE_NICE = -10, ARGS_MAX = 64, START_WITHIN_MS = 60000 };
 
-static const char *state_dir(void)
+const char *state_dir(void)
 {
 	const char *s = getenv("GODWIT_STATE");
 	return s && *s ? s : "/run/godwit";
@@ -196,8 +198,6 @@ static int restore(const struct target *t, yyjson_val *go, const char *pid_file,
 	if (rc == 0)
 		rc = set_env(go, e);
 	if (rc == 0)
-		rc = mark_restored(t->c->id, e);
-	if (rc == 0)
 		rc = become_restore(t->c, t->runc, go, t->bundle, pid_file, e);
 	return rc;
 }
@@ -205,6 +205,19 @@ static int restore(const struct target *t, yyjson_val *go, const char *pid_file,
 static void real_pid_file(const struct target *t, char *out, size_t size)
 {
 	(void)snprintf(out, size, "%s/godwit.pid", t->bundle);
+}
+
+/* What its container runtime has not started yet it may still take back: only from
+ * then on can a migration count on it. */
+static int wait_started(const struct target *t, struct gw_err *e)
+{
+	char mark[PATH_MAX];
+	if (!state_path(mark, sizeof(mark), "restored", t->c->id))
+		return gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", t->c->id);
+	for (uint64_t end = gw_now_ms() + START_WITHIN_MS; access(mark, F_OK) == 0; gw_sleep_us(2000))
+		if (gw_now_ms() > end)
+			return gw_fail(e, GW_PEER, ETIMEDOUT, "container %s was created, but not started", t->c->id);
+	return 0;
 }
 
 /* The keeper's child: claims again, for itself. */
@@ -215,24 +228,38 @@ static int body(void *ctx)
 	gw_auto(jdoc) yyjson_doc *answer = NULL;
 	struct gw_err e = {.class = GW_OK};
 	real_pid_file(t, pid_file, sizeof(pid_file));
-	int rc = claim(t->c, notes_of(t), t->bundle, true, &answer, &e);
+	int rc = wait_started(t, &e);
+	/* runc wants the container's cgroup empty. */
+	gw_cgroups_leave(getppid());
+	gw_cgroups_leave(getpid());
+	if (rc == 0)
+		rc = claim(t->c, notes_of(t), t->bundle, true, &answer, &e);
 	if (rc == 0)
 		rc = restore(t, yyjson_doc_get_root(answer), pid_file, &e);
 	(void)cmdline_complain(t->c, &e);
 	return rc;
 }
 
+/* The cgroup of the pid that it is given is the container's for its runtime from
+ * then on: where it asks what the container uses, and hears of its memory's end. */
+static void enter_cgroup(const struct target *t)
+{
+	const char *path = gw_json_str(yyjson_obj_get(yyjson_doc_get_root(t->config), "linux"), "cgroupsPath", "");
+	if (path[0] == '/') /* systemd's own words are for runc */
+		gw_cgroups_enter(getpid(), path);
+}
+
 static int leave_keeper(const struct target *t, struct gw_err *e)
 {
-	char mark[PATH_MAX], dir[PATH_MAX], pid_file[PATH_MAX + 16], text[32];
+	char dir[PATH_MAX], pid_file[PATH_MAX + 16], text[32];
 	(void)snprintf(dir, sizeof(dir), "%s/kept", state_dir());
 	real_pid_file(t, pid_file, sizeof(pid_file));
 	int rc = gw_mkdirs(dir, e);
-	if (rc == 0 && !state_path(mark, sizeof(mark), "kept", t->c->id))
-		rc = gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", t->c->id);
 	if (rc == 0)
 		rc = mark_restored(t->c->id, e);
-	pid_t keeper = rc < 0 ? rc : keeper_start(body, (void *)(uintptr_t)t, pid_file, mark, e);
+	if (rc == 0)
+		enter_cgroup(t);
+	pid_t keeper = rc < 0 ? rc : keeper_start(body, (void *)(uintptr_t)t, t->c->id, pid_file, e);
 	if (keeper < 0)
 		return keeper;
 	int n = snprintf(text, sizeof(text), "%d", keeper);
@@ -279,11 +306,8 @@ int target_create(const struct cmdline *c, const char *runc, struct gw_err *e)
 	int rc = claim(c, notes_of(&t), t.bundle, false, &answer, e);
 	if (rc < 0)
 		return rc;
-	yyjson_val *go = yyjson_doc_get_root(answer);
-	const char *what = gw_json_str(go, "go", "");
+	const char *what = gw_json_str(yyjson_doc_get_root(answer), "go", "");
 	if (!strcmp(what, "create"))
 		return 0;
-	if (!strcmp(what, "keep"))
-		return leave_keeper(&t, e);
-	return restore(&t, go, t.pid_file[0] ? t.pid_file : NULL, e);
+	return leave_keeper(&t, e);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fate.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
@@ -94,6 +95,19 @@ bool gw_claim_is_wanted(const struct gw_claim *c)
 	char path[PATH_MAX + 16];
 	gw_path(path, sizeof(path), "%s/config.json", c->bundle);
 	return access(path, F_OK) == 0;
+}
+
+int gw_claim_bind(struct gw_daemon *d, const struct gw_claim *c, struct gw_err *e)
+{
+	int rc = gw_claim_is_wanted(c) ? gw_fate_decide(d->cfg.state_dir, c->id, GW_FATE_COMMIT, e) : -ENOENT;
+	return rc == 0 ? 0
+	               : gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target is not wanted any more",
+	                              c->name);
+}
+
+void gw_claim_unbind(struct gw_daemon *d, const struct gw_claim *c)
+{
+	gw_fate_reopen(d->cfg.state_dir, c->id);
 }
 
 static bool has_gone(int fd)
@@ -186,11 +200,11 @@ void gw_claim_keep(struct gw_daemon *d, const char *mig, const char *name)
 	pthread_mutex_unlock(&d->lock);
 }
 
-bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name, bool kept)
+bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name)
 {
 	pthread_mutex_lock(&d->lock);
 	struct gw_claiming *k = find_locked(d, mig, name);
-	bool here = k && k->state == WAITING && (!kept || k->c.kept);
+	bool here = k && k->state == WAITING && k->c.kept;
 	pthread_mutex_unlock(&d->lock);
 	return here;
 }
@@ -199,7 +213,7 @@ int gw_claim_take(struct gw_daemon *d, const char *mig, const char *name, struct
 {
 	pthread_mutex_lock(&d->lock);
 	struct gw_claiming *k = find_locked(d, mig, name);
-	if (k && k->state == WAITING) {
+	if (k && k->state == WAITING && k->c.kept) {
 		k->state = TAKEN;
 		*out = k->c;
 	} else {

@@ -11,8 +11,10 @@
  *
  * Not this godwitd but containerd makes the target of a pod's migration: its
  * sandbox, its root file system, its bundle. `create` of such a container comes
- * as a claim from godwit-runtime, which waits for our word and then becomes
- * `runc restore` itself, under the standard streams its caller gave it.
+ * as a claim from godwit-runtime, which waits for our word. When memory is nearly
+ * whole here that is "keep": it leaves a keeper (cmd/godwit-runtime/keeper.h), its
+ * caller starts that, and then the keeper's child claims again, to become `runc
+ * restore` under the standard streams its caller gave it.
  *
  *   the runtime's connection ── gw_claim_serve ──▶ WAITING ──take──▶ TAKEN ──go──▶ answered
  *   the session (dest.c)        gw_claim_here, _take, _go, _refuse
@@ -46,16 +48,20 @@ struct gw_claim_folders {
  * has gone away. */
 int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc **doc, struct gw_err *e);
 
-/* kept: only one for which a keeper stands counts. */
-bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name, bool kept);
-/* Of a pod's containers a node agent creates the next one only when this one runs.
- * Its runtime is told to go away and leave a keeper, which claims it once more. */
+/* Its runtime is told to go away and leave a keeper, which claims it once more when
+ * its caller has started it: what is merely being created is taken back when kubelet
+ * or containerd ends, or gives up, without a word to us. None there: nothing. */
 void gw_claim_keep(struct gw_daemon *d, const char *mig, const char *name);
-/* -ENOENT: it is not there (any more). */
+/* Is there one for which a keeper stands? */
+bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name);
+/* That one. -ENOENT: it is not there (any more). */
 int gw_claim_take(struct gw_daemon *d, const char *mig, const char *name, struct gw_claim *out, struct gw_err *e);
-/* Does its container runtime still want it? Looked at before the commit: after it the
- * copy would run and belong to nobody. */
+/* Does its container runtime still want it? */
 bool gw_claim_is_wanted(const struct gw_claim *c);
+/* Before the commit: from here on its container runtime cannot end it but as a
+ * container that runs (base/fate.h). "TargetGone": it has been. */
+int gw_claim_bind(struct gw_daemon *d, const struct gw_claim *c, struct gw_err *e);
+void gw_claim_unbind(struct gw_daemon *d, const struct gw_claim *c); /* there was no commit after all */
 void gw_claim_go(struct gw_daemon *d, const struct gw_claim *c, const struct gw_claim_folders *f);
 /* Every claim of this migration that has no answer yet gets this one. */
 void gw_claim_refuse(struct gw_daemon *d, const char *mig, const struct gw_err *why);

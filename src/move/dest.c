@@ -164,22 +164,16 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 {
 	pthread_mutex_lock(&s->lock);
 	bool first = s->state == D_PREPARED;
-	if (first && s->claim_name[0] && !gw_claim_is_wanted(&s->claim)) {
-		pthread_mutex_unlock(&s->lock);
-		return gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target is not wanted any more",
-		                    s->claim_name);
-	}
-	if (first && s->pod_of.members) {
-		/* Of a pod it is the leader who is told, when all are ready. */
-		int ready = s->pod_of.member ? gw_fail(e, GW_PEER, EPROTO, "a commit for one container of a pod")
-		                             : gw_dest_pod_ready(s, e);
-		if (ready < 0) {
-			pthread_mutex_unlock(&s->lock);
-			return ready;
-		}
-	}
+	int rc = first ? gw_dest_pod_bind(s, e) : 0;
 	/* The commit point: this file. Everything after it only follows. */
-	int rc = first ? gw_write_file(s->commit_file, s->peer, strlen(s->peer), e) : 0;
+	if (rc == 0 && first) {
+		rc = gw_write_file(s->commit_file, s->peer, strlen(s->peer), e);
+		if (rc < 0)
+			gw_dest_pod_unbind(s);
+	}
+	/* Refused, that is for good: a source that asks again must not wait for a target that cannot be. */
+	if (rc < 0)
+		(void)gw_dest_next(&s->state, DE_FAIL);
 	if (rc == 0 && !gw_dest_next(&s->state, DE_COMMIT))
 		rc = gw_fail(e, GW_PEER, EPROTO, "commit of migration %s, which is %s", s->mig,
 		             gw_dest_state_name(s->state));
@@ -357,12 +351,8 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 		return gw_dest_shmem(s, o, e);
 	if (!strcmp(type, "claims?")) {
 		struct gw_msg m = gw_msg_new("claims");
-		/* Those that are started before the last one must seem to run, or it is never created. */
-		if (s->pod_of.member + 1 < s->pod_of.members)
-			gw_claim_keep(s->d, s->claim_mig, s->claim_name);
-		yyjson_mut_obj_add_bool(
-		        m.doc, m.root, "here",
-		        gw_claim_here(s->d, s->claim_mig, s->claim_name, s->pod_of.member + 1 < s->pod_of.members));
+		gw_claim_keep(s->d, s->claim_mig, s->claim_name);
+		yyjson_mut_obj_add_bool(m.doc, m.root, "here", gw_claim_here(s->d, s->claim_mig, s->claim_name));
 		return gw_msg_send(c, &m, e);
 	}
 	if (!strcmp(type, "files?"))
@@ -471,7 +461,7 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 	s->ctl = NULL;
 	pthread_mutex_unlock(&s->lock);
 	bool gone = rc == 1 && s->state == D_COMMITTED;
-	if (rc < 0 && s->state == D_RECEIVING) {
+	if (rc < 0 && (s->state == D_RECEIVING || s->state == D_ABORTED)) {
 		/* Undone before it is told: the source may try again at once. */
 		(void)dest_step(s, DE_FAIL);
 		data_stop(s);

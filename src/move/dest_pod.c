@@ -99,19 +99,50 @@ bool gw_dest_pod_led(struct gw_dest *s)
 	return led;
 }
 
-int gw_dest_pod_ready(struct gw_dest *s, struct gw_err *e)
+static int all_ready(struct gw_dest *s, struct gw_err *e)
 {
 	unsigned ready = 1;
+	/* Of a pod it is the leader who is told, when all are ready. */
+	if (s->pod_of.member)
+		return gw_fail(e, GW_PEER, EPROTO, "a commit for one container of a pod");
 	for (unsigned i = 0; i < s->pod_of.nothers; i++) {
 		struct gw_dest *o = s->pod_of.others[i];
 		pthread_mutex_lock(&o->lock);
-		ready += o->state == D_PREPARED && gw_claim_is_wanted(&o->claim);
+		ready += o->state == D_PREPARED;
 		pthread_mutex_unlock(&o->lock);
 	}
 	return ready >= s->pod_of.members
 	               ? 0
 	               : gw_fail(e, GW_PEER, EPROTO, "commit of a pod with %u of %u containers ready", ready,
 	                         s->pod_of.members);
+}
+
+/* i 0: s itself. */
+static const struct gw_claim *claim_of(const struct gw_dest *s, unsigned i)
+{
+	return i ? &s->pod_of.others[i - 1]->claim : &s->claim;
+}
+
+int gw_dest_pod_bind(struct gw_dest *s, struct gw_err *e)
+{
+	int rc = s->pod_of.members ? all_ready(s, e) : 0;
+	if (rc < 0 || !s->claim_name[0])
+		return rc;
+	for (unsigned i = 0; i <= s->pod_of.nothers; i++) {
+		rc = gw_claim_bind(s->d, claim_of(s, i), e);
+		if (rc < 0) {
+			while (i-- > 0)
+				gw_claim_unbind(s->d, claim_of(s, i));
+			return rc;
+		}
+	}
+	return 0;
+}
+
+void gw_dest_pod_unbind(struct gw_dest *s)
+{
+	for (unsigned i = 0; s->claim_name[0] && i <= s->pod_of.nothers; i++)
+		gw_claim_unbind(s->d, claim_of(s, i));
 }
 
 void gw_dest_pod_commit(struct gw_dest *s)

@@ -75,7 +75,10 @@ int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* afte
 /* dest_pod.c */
 int gw_dest_pod_join(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* at prepare */
 void gw_dest_pod_leave(struct gw_dest *s);
-int gw_dest_pod_ready(struct gw_dest *s, struct gw_err *e); /* leader, locked: are all prepared? */
+/* Leader, locked, before the commit point: are all prepared, and their runtimes bound to
+ * them (gw_claim_bind)? Bound is all or none; also for a container that moves alone. */
+int gw_dest_pod_bind(struct gw_dest *s, struct gw_err *e);
+void gw_dest_pod_unbind(struct gw_dest *s);
 void gw_dest_pod_commit(struct gw_dest *s);                 /* leader, locked, after the commit point */
 /* A copy whose sockets are there before those of the container it is connected with
  * must hear no RST for that (leader, claimed): until gw_dest_pod_talk. */

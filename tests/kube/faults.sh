@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_FAULTS:-${GODWIT_LAB:-godwit-test}-faults}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 23
+plan 47
 exec 3>&1 # for what is noted inside a check
 
 count() { kn get pods -l "app=$1" -o json | jq '[.items[] | select(.metadata.deletionTimestamp | not)] | length'; }
@@ -35,12 +35,33 @@ check "a Deployment's pod starts" owned Deployment web node-a
 check "a client writes to it" client web "$(pod_ip "$(pod_of web)")"
 kn exec "$(pod_of web)" -- sh -c 'redis-cli debug populate 40000 fill 400 >/dev/null' # so that pre-copy takes some seconds
 
-for part in kubelet containerd; do
-	check "$part of the source is killed in pre-copy" hit "m-$part" "$(node_of "$(pod_of web)")" $part
-	check "the migration comes to its end" retry 240 over "m-$part"
+both_ways() { # NAME, for its end, whichever it is
+	check "the migration comes to its end" retry 240 over "$1"
 	check "and there is one pod" retry 60 alone
 	check "with its client's connection" still
-	echo "# $(st "m-$part" phase) $(st "m-$part" reason) $(st "m-$part" message)"
+	echo "# $(st "$1" phase) $(st "$1" reason) $(st "$1" message)"
+}
+for part in kubelet containerd; do
+	check "$part of the source is killed in pre-copy" hit "m-$part" "$(node_of "$(pod_of web)")" $part
+	both_ways "m-$part"
+	check "$part of the destination is killed in pre-copy" hit "d-$part" "$(other "$(node_of "$(pod_of web)")")" $part
+	both_ways "d-$part"
+done
+# While godwitd of the destination stands still there for some seconds: its container is
+# started (a keeper), and waits to be restored; or is restored, and waits for the commit.
+hit_at() { # NAME POINT SERVICE
+	local to
+	to=$(other "$(node_of "$(pod_of web)")")
+	on "$to" sh -c "echo '$2 hang' >/run/godwit/fault"
+	web_to_other "$1" '.spec.options.bandwidth = 0'
+	at_point() { ! on "$to" test -s /run/godwit/fault; }
+	retry 60 at_point && "$KUBE" service "$to" "$3" kill >/dev/null
+}
+for part in kubelet containerd; do
+	for point in armed restored; do
+		check "$part of the destination is killed when its copy is $point" hit_at "$point-$part" "dest-$point" $part
+		both_ways "$point-$part"
+	done
 done
 check "the API server is killed in pre-copy" hit api control kube-apiserver
 check "the pod moves when it is back" ends api Succeeded

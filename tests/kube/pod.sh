@@ -101,8 +101,8 @@ check "another one begins" begin r3 node-a node-b
 check "its target is made" target r3 r4 node-b
 check_fails "its restore fails" wait "$mig_pid"
 check "the container runs on" runs_on r3 node-a
-words() { kn get events --field-selector involvedObject.name=r4; kn get events --field-selector involvedObject.name=r4 -o 'jsonpath={range .items[*]}{.message}{"\n"}{end}' | grep "OCI runtime create failed"; }
-check "the target's events say why" retry 20 words
+words() { { kn logs r4; kn logs --previous r4; } 2>&1 | grep "criu failed"; }
+check "the target's log says why" retry 20 words
 kn delete pod r4 --grace-period=0 --force >/dev/null 2>&1
 check "nothing is left on node-b" retry 20 nothing_left node-b
 

@@ -1,0 +1,22 @@
+#pragma once
+#include "base/gw_err.h"
+
+/* fate: of a container that a keeper stands for (cmd/godwit-runtime/keeper.h).
+ *
+ * Its container runtime may end it, and a migration may commit it: one of the two,
+ * whoever is first. Without that a kill that comes with the commit would end what
+ * its caller knows, and leave the committed copy to nobody.
+ *
+ *   STATE/kept/ID        a keeper stands for it: the keeper's pid
+ *   STATE/kept/ID.fate   decided; made exclusively, by whoever decides
+ *
+ * The mark goes before the fate, so that what is not kept any more cannot be
+ * decided. Any thread, any process. */
+enum gw_fate { GW_FATE_COMMIT, GW_FATE_END };
+
+/* 0: decided so, now. -EBUSY: the other was first. -ENOENT: nobody stands for it (any more). */
+int gw_fate_decide(const char *state_dir, const char *id, enum gw_fate f, struct gw_err *e);
+/* Back to undecided: only by who has decided. */
+void gw_fate_reopen(const char *state_dir, const char *id);
+/* Nobody stands for it from here on: mark and fate go. */
+void gw_fate_over(const char *state_dir, const char *id);
