@@ -163,24 +163,19 @@ int verb_status(int argc, char **argv)
 	}
 }
 
-int verb_cancel(int argc, char **argv)
+/* One request about one migration. */
+static int one_word(int argc, char **argv, const char *cmd, const char *usage)
 {
 	enum output o = OUT_TEXT;
 	for (int c; (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
 		if (c == 'o' && parse_output(optarg, &o))
 			continue;
-		if (c != 'h')
-			return GODWIT_USAGE;
-		return fputs("usage: godwit cancel MIGRATION|CONTAINER\n\nStop a migration that is not committed yet; "
-		             "the "
-		             "container stays here.\n",
-		             stdout),
-		       GODWIT_OK;
+		return c == 'h' ? fputs(usage, stdout), GODWIT_OK : GODWIT_USAGE;
 	}
 	if (optind + 1 != argc)
-		return fprintf(stderr, "godwit: name one migration or container (see godwit status)\n"), GODWIT_USAGE;
+		return fprintf(stderr, "godwit: name one migration (see godwit %s --help)\n", cmd), GODWIT_USAGE;
 	yyjson_mut_val *req;
-	yyjson_mut_doc *doc = request("cancel", &req);
+	yyjson_mut_doc *doc = request(cmd, &req);
 	yyjson_mut_obj_add_str(doc, req, "id", argv[optind]);
 	gw_auto(jdoc) yyjson_doc *d;
 	int rc = ask_once(doc, o, &d);
@@ -189,33 +184,20 @@ int verb_cancel(int argc, char **argv)
 	return rc;
 }
 
-static const char release_usage[] =
-        "usage: godwit release MIGRATION\n"
-        "\n"
-        "A pod's container that was moved away stays here, frozen and without network, until its pod\n"
-        "is gone: ended earlier, kubelet would start it anew. This ends it. godwitd --kube does so by "
-        "itself.\n";
+int verb_cancel(int argc, char **argv)
+{
+	return one_word(argc, argv, "cancel",
+	                "usage: godwit cancel MIGRATION|CONTAINER\n\n"
+	                "Stop a migration that is not committed yet (see godwit status); the container stays here.\n");
+}
 
 int verb_release(int argc, char **argv)
 {
-	enum output o = OUT_TEXT;
-	for (int c; (c = getopt_long(argc, argv, "o:h", longs, NULL)) != -1;) {
-		if (c == 'o' && parse_output(optarg, &o))
-			continue;
-		if (c == 'h')
-			return fputs(release_usage, stdout), GODWIT_OK;
-		return GODWIT_USAGE;
-	}
-	if (optind + 1 != argc)
-		return fprintf(stderr, "godwit: name one migration (see godwit release --help)\n"), GODWIT_USAGE;
-	yyjson_mut_val *req;
-	yyjson_mut_doc *doc = request("release", &req);
-	yyjson_mut_obj_add_str(doc, req, "id", argv[optind]);
-	gw_auto(jdoc) yyjson_doc *d;
-	int rc = ask_once(doc, o, &d);
-	if (d && o != OUT_TEXT)
-		print_json(yyjson_doc_get_root(d));
-	return rc;
+	return one_word(argc, argv, "release",
+	                "usage: godwit release MIGRATION\n\n"
+	                "A pod's container that was moved away stays here, frozen and without network, until its pod\n"
+	                "is gone: ended earlier, kubelet would start it anew. This ends it. godwitd --kube does so by "
+	                "itself.\n");
 }
 
 static const char resolve_usage[] = "usage: godwit resolve MIGRATION --commit|--abort\n"

@@ -65,8 +65,8 @@ void gw_cgroups_leave(pid_t pid)
 static bool counts_usage(const char *options)
 {
 	static const char *const ours[] = {"memory", "cpu", "cpuacct", "pids", "blkio"};
-	static const char *const others[] = {"cpuset", "devices", "freezer", "hugetlb", "net_cls", "net_prio",
-	                                     "perf_event", "rdma", "misc", "name=", "debug"};
+	static const char *const others[] = {"cpuset",     "devices", "freezer", "hugetlb", "net_cls", "net_prio",
+	                                     "perf_event", "rdma",    "misc",    "name=",   "debug"};
 	char copy[256], *save;
 	bool named = false;
 	(void)snprintf(copy, sizeof(copy), "%s", options ? options + 1 : "");
@@ -98,6 +98,7 @@ void gw_cgroups_enter(pid_t pid, const char *cgroup)
 		if (rc == 0)
 			rc = gw_write_knob(path, word);
 		if (rc < 0)
-			gw_debug("not in the container's cgroup", kv_str("of", mount), kv_str("error", strerrordesc_np(-rc)));
+			gw_debug("not in the container's cgroup", kv_str("of", mount),
+			         kv_str("error", strerrordesc_np(-rc)));
 	}
 }

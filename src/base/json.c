@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "base/io.h"
+
 int gw_json_parse(const char *text, size_t len, const char *what, yyjson_doc **out, struct gw_err *e)
 {
 	yyjson_read_err re;
@@ -12,6 +14,14 @@ int gw_json_parse(const char *text, size_t len, const char *what, yyjson_doc **o
 		return gw_fail(e, GW_INPUT, EINVAL, "%s is not JSON: %s at byte %zu", what, re.msg, re.pos);
 	*out = d;
 	return 0;
+}
+
+int gw_json_file(const char *path, size_t max_bytes, yyjson_doc **out, struct gw_err *e)
+{
+	gw_auto(mem) char *text = NULL;
+	size_t len;
+	int rc = gw_read_file(path, max_bytes, &text, &len, e);
+	return rc < 0 ? rc : gw_json_parse(text, len, path, out, e);
 }
 
 const char *gw_json_str(yyjson_val *obj, const char *key, const char *fallback)

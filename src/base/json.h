@@ -21,6 +21,8 @@ static inline void gw_end_jmut(yyjson_mut_doc **d)
 
 /* Parse text of len bytes; `what` names it in the error. Caller frees. */
 int gw_json_parse(const char *text, size_t len, const char *what, yyjson_doc **out, struct gw_err *e);
+/* A file of at most max_bytes. Caller frees. */
+int gw_json_file(const char *path, size_t max_bytes, yyjson_doc **out, struct gw_err *e);
 
 const char *gw_json_str(yyjson_val *obj, const char *key, const char *fallback);
 uint64_t gw_json_u64(yyjson_val *obj, const char *key, uint64_t fallback);

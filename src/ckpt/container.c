@@ -169,17 +169,12 @@ int gw_container_load(const char *runc_root, const char *id, struct gw_container
 	copy_path(c->runc_root, sizeof(c->runc_root), runc_root);
 	char path[PATH_MAX + 300];
 	gw_path(path, sizeof(path), "%s/%s/state.json", runc_root, id);
-	gw_auto(mem) char *text = NULL;
-	size_t len = 0;
 	if (access(path, F_OK) < 0 && errno == ENOENT)
 		return gw_fail_code(e, GW_INPUT, "NoSuchContainer",
 		                    "no container \"%s\" under %s (see: runc --root %s list)", id, runc_root,
 		                    runc_root);
-	int rc = gw_read_file(path, JSON_FILE_MAX, &text, &len, e);
-	if (rc < 0)
-		return rc;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	rc = gw_json_parse(text, len, path, &doc, e);
+	int rc = gw_json_file(path, JSON_FILE_MAX, &doc, e);
 	if (rc < 0)
 		return rc;
 	yyjson_val *root = yyjson_doc_get_root(doc);

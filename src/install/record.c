@@ -22,13 +22,9 @@ static yyjson_mut_val *made(const struct gw_record *r)
 int gw_record_open(const char *path, struct gw_record *out, struct gw_err *e)
 {
 	struct gw_record r = {0};
-	gw_auto(mem) char *text = NULL;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	size_t len;
 	gw_path(r.path, sizeof(r.path), "%s", path);
-	int rc = gw_read_file(path, RECORD_MAX, &text, &len, e);
-	if (rc == 0)
-		rc = gw_json_parse(text, len, path, &doc, e);
+	int rc = gw_json_file(path, RECORD_MAX, &doc, e);
 	if (rc == 0 && gw_json_i64(yyjson_doc_get_root(doc), "version", 0) != VERSION)
 		rc = gw_fail(e, GW_INPUT, EPROTO,
 		             "%s was written by another version: remove godwit with that one first", path);

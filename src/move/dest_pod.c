@@ -178,12 +178,9 @@ static int end_quiet(void *arg, struct gw_err *e)
 static int network_path(const char *bundle, char *out, size_t size, struct gw_err *e)
 {
 	char path[PATH_MAX + 16];
-	gw_auto(mem) char *text = NULL;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	gw_path(path, sizeof(path), "%s/config.json", bundle);
-	int rc = gw_read_file(path, CONFIG_MAX, &text, NULL, e);
-	if (rc == 0)
-		rc = gw_json_parse(text, strlen(text), path, &doc, e);
+	int rc = gw_json_file(path, CONFIG_MAX, &doc, e);
 	if (rc < 0)
 		return rc;
 	yyjson_val *linux_part = yyjson_obj_get(yyjson_doc_get_root(doc), "linux");

@@ -79,7 +79,7 @@ void gw_dest_pod_leave(struct gw_dest *s);
  * them (gw_claim_bind)? Bound is all or none; also for a container that moves alone. */
 int gw_dest_pod_bind(struct gw_dest *s, struct gw_err *e);
 void gw_dest_pod_unbind(struct gw_dest *s);
-void gw_dest_pod_commit(struct gw_dest *s);                 /* leader, locked, after the commit point */
+void gw_dest_pod_commit(struct gw_dest *s); /* leader, locked, after the commit point */
 /* A copy whose sockets are there before those of the container it is connected with
  * must hear no RST for that (leader, claimed): until gw_dest_pod_talk. */
 int gw_dest_pod_quiet(struct gw_dest *s, struct gw_err *e);

@@ -56,13 +56,8 @@ static void get(yyjson_val *o, const char *key, char *out, size_t size)
 
 int gw_journal_read(const char *path, struct gw_journal *out, struct gw_err *e)
 {
-	gw_auto(mem) char *text = NULL;
-	size_t len;
-	int rc = gw_read_file(path, JOURNAL_MAX, &text, &len, e);
-	if (rc < 0)
-		return rc;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	rc = gw_json_parse(text, len, path, &doc, e);
+	int rc = gw_json_file(path, JOURNAL_MAX, &doc, e);
 	if (rc < 0)
 		return rc;
 	yyjson_val *o = yyjson_doc_get_root(doc);

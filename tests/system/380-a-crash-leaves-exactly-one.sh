@@ -46,13 +46,6 @@ settle() { # until one runs and none is in any other state, at most 15 s
 	done
 	echo "host-a: $(on host-a runc list | tail -n +2) / host-b: $(on host-b runc list | tail -n +2)"
 }
-leftovers() { on "$1" sh -c 'ls /run/godwit/journal /run/godwit/mig; pgrep -x criu; pgrep -f [g]odwit-pages'; }
-clean() { # HOST: at most 15 s
-	local i left
-	for i in $(seq 1 150); do left=$(leftovers "$1" | grep -v '^/run\|^$'); [ -n "$left" ] || return 0; sleep 0.1; done
-	echo "$1 keeps: $left"
-	return 1
-}
 
 at=host-a
 while read -r side point action outcome; do

@@ -46,13 +46,6 @@ settle() { # until one runs and none is in any other state, for 30 s or more
 	done
 	echo "host-a: $(on host-a runc list | tail -n +2) / host-b: $(on host-b runc list | tail -n +2)"
 }
-leftovers() { on "$1" sh -c 'ls /run/godwit/journal /run/godwit/mig; pgrep -x criu; pgrep -f [g]odwit-pages'; }
-clean() { # HOST: at most 40 s
-	local i left
-	for i in $(seq 1 200); do left=$(leftovers "$1" | grep -v '^/run\|^$'); [ -n "$left" ] || return 0; sleep 0.2; done
-	echo "$1 keeps: $left"
-	return 1
-}
 other() { [ "$1" = host-a ] && echo host-b || echo host-a; }
 
 at=host-a

@@ -174,3 +174,11 @@ field() { # FILE KEY: a number or a string out of a JSON line
 	sed -n 's/.*"'"$2"'":\("\([^"]*\)"\|\([^,}]*\)\).*/\2\3/p' "$1" | tail -n 1
 }
 less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a + 0 < b + 0) }'; }
+# What a migration leaves on a host: nothing, within 40 s.
+leftovers() { on "$1" sh -c 'ls /run/godwit/journal /run/godwit/mig; pgrep -x criu; pgrep -f [g]odwit-pages'; }
+clean() { # HOST
+	local i left
+	for i in $(seq 1 200); do left=$(leftovers "$1" | grep -v '^/run\|^$'); [ -n "$left" ] || return 0; sleep 0.2; done
+	echo "$1 keeps: $left"
+	return 1
+}

@@ -94,3 +94,20 @@ void plug_del(const char *container)
 {
 	plug_ok(&(struct plug){.host = "hA", .command = "DEL", .container = container, .netns = container});
 }
+
+struct gw_addr plug_addr(const char *text)
+{
+	struct gw_addr a;
+	if (gw_addr_parse(text, &a) < 0)
+		fail_msg("%s", text);
+	return a;
+}
+
+int plug_teardown(void **state)
+{
+	(void)state;
+	yyjson_doc_free(plug_doc);
+	plug_doc = NULL;
+	lab_down();
+	return 0;
+}

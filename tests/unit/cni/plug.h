@@ -32,3 +32,5 @@ void plug_fails(const struct plug *p, int code, const char *words);
 const char *plug_add(const char *container);
 const char *plug_ip(int family); /* of the last ADD, without prefix */
 void plug_del(const char *container);
+struct gw_addr plug_addr(const char *text); /* it must be one */
+int plug_teardown(void **state);            /* of a group of tests */

@@ -18,13 +18,6 @@ static struct gw_pod pod;
 static struct gw_err e;
 static char conf_b[16384];
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		e = (struct gw_err){0};                                                                                \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, e.text);                                                             \
-	} while (0)
-
 /* The annotations as containerd hands them on. */
 static void make_conf_b(const char *migration, const struct gw_pod *p)
 {
@@ -69,20 +62,6 @@ static int setup(void **state)
 	lab_sh("ip netns add target");
 	lab_enter("hB");
 	return rc;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	yyjson_doc_free(plug_doc);
-	plug_doc = NULL;
-	lab_down();
-	return 0;
-}
-
-static bool says(const char *text, const char *what)
-{
-	return strstr(text, what) != NULL;
 }
 
 static void a_pod_that_moves_in_is_dormant_and_the_image_of_its_source(void **state)
@@ -283,7 +262,7 @@ static void annotations_of_another_interface_are_refused(void **state)
 	plug_fails(&p, 105, "must be eth1 here");
 }
 
-#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, plug_teardown)
 static int tests(void)
 {
 	const struct CMUnitTest list[] = {

@@ -8,21 +8,6 @@
 
 static struct gw_err e;
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		e = (struct gw_err){0};                                                                                \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, e.text);                                                             \
-	} while (0)
-
-static struct gw_addr addr(const char *text)
-{
-	struct gw_addr a;
-	if (gw_addr_parse(text, &a) < 0)
-		fail_msg("%s", text);
-	return a;
-}
-
 /* Pods of 10.1.0.0/24 and fd01::/64 on hA, of 10.2.0.0/24 and fd02::/64 on hB. */
 static int setup(void **state)
 {
@@ -42,15 +27,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	yyjson_doc_free(plug_doc);
-	plug_doc = NULL;
-	lab_down();
-	return 0;
-}
-
 static const char *const range[2][2] = {{"10.1.0.0/24", "fd01::/64"}, {"10.2.0.0/24", "fd02::/64"}};
 
 static void pods_of_two_hosts_meet(void)
@@ -67,14 +43,15 @@ static void a_route_to_a_host_reaches_its_pods(void **state)
 	for (int again = 0; again < 2; again++)
 		for (int h = 0; h < 2; h++)
 			for (int f = 0; f < 2; f++) {
-				struct gw_addr r = addr(range[!h][f]), node = addr(lab_host_ip[h ? LAB_A : LAB_B][f]);
+				struct gw_addr r = plug_addr(range[!h][f]),
+				               node = plug_addr(lab_host_ip[h ? LAB_A : LAB_B][f]);
 				lab_enter(h ? "hB" : "hA");
 				OK(gw_fabric_put(&r, &node, &e));
 			}
 	pods_of_two_hosts_meet();
 	assert_non_null(strstr(lab_sh_text("ip -n hA route"), "10.2.0.0/24 via 10.9.0.3 dev eth0 proto 71"));
 	lab_enter("hA");
-	struct gw_addr r = addr("10.2.0.0/24");
+	struct gw_addr r = plug_addr("10.2.0.0/24");
 	OK(gw_fabric_remove(&r, &e));
 	OK(gw_fabric_remove(&r, &e));
 	assert_null(strstr(lab_sh_text("ip -n hA route"), "10.2.0.0"));
@@ -83,7 +60,7 @@ static void a_route_to_a_host_reaches_its_pods(void **state)
 static void a_host_behind_a_router_needs_vxlan_and_says_so(void **state)
 {
 	(void)state;
-	struct gw_addr r = addr("10.2.0.0/24"), far = addr("10.77.0.1"), six = addr("fd09::3");
+	struct gw_addr r = plug_addr("10.2.0.0/24"), far = plug_addr("10.77.0.1"), six = plug_addr("fd09::3");
 	lab_enter("hA");
 	assert_true(gw_fabric_put(&r, &far, &e) < 0);
 	assert_string_equal(e.code, "NoSharedLink");
@@ -94,14 +71,14 @@ static void a_host_behind_a_router_needs_vxlan_and_says_so(void **state)
 static void pods_meet_through_vxlan(void **state)
 {
 	(void)state;
-	struct gw_addr node[2] = {addr("10.9.0.2"), addr("10.9.0.3")};
+	struct gw_addr node[2] = {plug_addr("10.9.0.2"), plug_addr("10.9.0.3")};
 	for (int again = 0; again < 2; again++)
 		for (int h = 0; h < 2; h++) {
 			lab_enter(h ? "hB" : "hA");
 			struct gw_fabric_vxlan v = {.name = "godwit-vx", .vni = 71, .local = node[h], .mtu = 1450};
 			OK(gw_fabric_vxlan_up(&v, &e));
 			for (int f = 0; f < 2; f++) {
-				struct gw_addr r = addr(range[!h][f]);
+				struct gw_addr r = plug_addr(range[!h][f]);
 				OK(gw_fabric_vxlan_put(v.name, &r, &node[!h], &e));
 			}
 		}
@@ -127,19 +104,19 @@ static void a_vxlan_device_of_other_settings_is_made_anew(void **state)
 {
 	(void)state;
 	lab_enter("hA");
-	struct gw_fabric_vxlan v = {.name = "godwit-vx", .vni = 71, .local = addr("10.9.0.2"), .mtu = 1450};
+	struct gw_fabric_vxlan v = {.name = "godwit-vx", .vni = 71, .local = plug_addr("10.9.0.2"), .mtu = 1450};
 	OK(gw_fabric_vxlan_up(&v, &e));
 	v.vni = 72;
 	OK(gw_fabric_vxlan_up(&v, &e));
 	assert_non_null(strstr(lab_sh_text("ip -n hA -d link show godwit-vx"), "vxlan id 72"));
 	v.vni = 0;
 	assert_true(gw_fabric_vxlan_up(&v, &e) < 0);
-	v = (struct gw_fabric_vxlan){.name = "godwit-vx", .vni = 1, .local = addr("fd09::2"), .mtu = 1450};
+	v = (struct gw_fabric_vxlan){.name = "godwit-vx", .vni = 1, .local = plug_addr("fd09::2"), .mtu = 1450};
 	assert_true(gw_fabric_vxlan_up(&v, &e) < 0);
 	assert_non_null(strstr(e.text, "not IPv4"));
 }
 
-#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, plug_teardown)
 static int tests(void)
 {
 	const struct CMUnitTest list[] = {

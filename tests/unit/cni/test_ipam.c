@@ -18,25 +18,10 @@ static struct gw_err e;
 static const struct gw_ipam_owner me = {.network = "n", .container = "me", .ifname = "eth0"};
 static const struct gw_ipam_owner you = {.network = "n", .container = "you", .ifname = "eth0"};
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		e = (struct gw_err){0};                                                                                \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, e.text);                                                             \
-	} while (0)
-
 static int empty(void **state)
 {
 	(void)state;
 	return gw_remove_tree(DIR_, &e);
-}
-
-static struct gw_addr addr(const char *text)
-{
-	struct gw_addr a;
-	if (gw_addr_parse(text, &a) < 0)
-		fail_msg("%s", text);
-	return a;
 }
 
 static int any(void *arg, const struct gw_addr *a, struct gw_err *err)
@@ -52,7 +37,7 @@ static const char *take(const char *range, const struct gw_ipam_owner *o)
 {
 	static char text[64];
 	gw_auto(ipam) struct gw_ipam s = {.lock = -1};
-	struct gw_addr r = addr(range), a;
+	struct gw_addr r = plug_addr(range), a;
 	OK(gw_ipam_open(DIR_, &s, &e));
 	int rc = gw_ipam_take(&s, &r, o, any, NULL, &a, &e);
 	if (rc < 0 && strcmp(e.code, "NoFreeAddress") != 0)
@@ -63,7 +48,7 @@ static const char *take(const char *range, const struct gw_ipam_owner *o)
 static void give_back(const char *a, const struct gw_ipam_owner *o)
 {
 	gw_auto(ipam) struct gw_ipam s = {.lock = -1};
-	struct gw_addr x = addr(a);
+	struct gw_addr x = plug_addr(a);
 	OK(gw_ipam_open(DIR_, &s, &e));
 	OK(gw_ipam_give_back(&s, &x, o, &e));
 }
@@ -111,7 +96,7 @@ static void a_carry_goes_through_all_bytes(void **state)
 static void what_is_reserved_or_away_is_not_given_out(void **state)
 {
 	(void)state;
-	struct gw_addr one = addr("10.1.0.1"), two = addr("10.1.0.2");
+	struct gw_addr one = plug_addr("10.1.0.1"), two = plug_addr("10.1.0.2");
 	OK(gw_ipam_reserve(DIR_, &one, "lease x", &e));
 	OK(gw_ipam_away_set(DIR_, &two, "node-b", &e));
 	assert_string_equal(take("10.1.0.0/30", &me), "");
@@ -125,7 +110,7 @@ static void what_is_reserved_or_away_is_not_given_out(void **state)
 static void reserving_what_a_pod_has_says_so_and_holds_all_the_same(void **state)
 {
 	(void)state;
-	struct gw_addr one = addr("10.1.0.1");
+	struct gw_addr one = plug_addr("10.1.0.1");
 	assert_string_equal(take("10.1.0.0/30", &me), "10.1.0.1/32");
 	assert_true(gw_ipam_reserve(DIR_, &one, "", &e) < 0);
 	assert_string_equal(e.code, "AddressInUse");
@@ -148,7 +133,7 @@ static void only_the_owner_gives_an_address_back(void **state)
 static int take_this(const char *text, const struct gw_ipam_owner *o)
 {
 	gw_auto(ipam) struct gw_ipam s = {.lock = -1};
-	struct gw_addr a = addr(text);
+	struct gw_addr a = plug_addr(text);
 	OK(gw_ipam_open(DIR_, &s, &e));
 	return gw_ipam_take_this(&s, &a, o, &e);
 }
@@ -156,7 +141,7 @@ static int take_this(const char *text, const struct gw_ipam_owner *o)
 static void a_pod_that_comes_home_takes_its_address_from_the_one_that_left(void **state)
 {
 	(void)state;
-	struct gw_addr a = addr("10.1.0.1");
+	struct gw_addr a = plug_addr("10.1.0.1");
 	assert_string_equal(take("10.1.0.0/30", &me), "10.1.0.1/32");
 	assert_true(take_this("10.1.0.1", &you) < 0);
 	assert_string_equal(e.code, "AddressInUse");
@@ -179,7 +164,7 @@ static void files_that_a_power_cut_left_empty_do_no_harm(void **state)
 	gw_auto(ipam) struct gw_ipam s = {.lock = -1};
 	struct gw_ipam_owner who;
 	struct gw_record r;
-	struct gw_addr a = addr("10.1.0.1");
+	struct gw_addr a = plug_addr("10.1.0.1");
 	OK(gw_ipam_open(DIR_, &s, &e));
 	assert_int_equal(gw_ipam_who(&s, &a, &who, &e), 0);
 	assert_int_equal(gw_record_get(&s, "me", &r, &e), 0);
@@ -195,7 +180,7 @@ static struct gw_record record(const char *container, const char *migration)
 	r.pod.mac[0] = r.pod.host_mac[0] = 2;
 	r.pod.mtu = 1400;
 	r.pod.naddrs = 1;
-	r.pod.addrs[0] = addr("10.1.0.1");
+	r.pod.addrs[0] = plug_addr("10.1.0.1");
 	return r;
 }
 

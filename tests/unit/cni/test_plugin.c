@@ -15,20 +15,6 @@ static int setup(void **state)
 	return gw_remove_tree(PLUG_DIR, NULL);
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	yyjson_doc_free(plug_doc);
-	plug_doc = NULL;
-	lab_down();
-	return 0;
-}
-
-static bool says(const char *text, const char *what)
-{
-	return strstr(text, what) != NULL;
-}
-
 static struct plug call(const char *command, const char *container)
 {
 	return (struct plug){.host = "hA", .command = command, .container = container, .netns = container};
@@ -381,7 +367,7 @@ static void host_ports_are_mapped_by_the_standard_plugin_behind_it(void **state)
 	       "grep -q hello /run/got");
 }
 
-#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, plug_teardown)
 static int tests(void)
 {
 	const struct CMUnitTest list[] = {

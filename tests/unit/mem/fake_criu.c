@@ -396,3 +396,10 @@ pid_t keeper_of(const struct scene *s)
 	free(text);
 	return keeper > 0 ? keeper : -1;
 }
+
+void scene_run(struct scene *s)
+{
+	scene_start(s);
+	scene_give(s);
+	scene_go(s);
+}

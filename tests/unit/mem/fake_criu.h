@@ -61,6 +61,7 @@ void scene_area(struct scene *s, uint32_t id, uint64_t pages);
 void scene_start(struct scene *s); /* page server up, its socket connected */
 void scene_give(struct scene *s);
 void scene_go(struct scene *s);     /* the victims get the socket and begin */
+void scene_run(struct scene *s);    /* all three */
 void scene_finish(struct scene *s); /* "the restore is whole" */
 void scene_wait_done(struct scene *s);
 void scene_wait_stage(struct scene *s, unsigned stage); /* of every victim */

@@ -56,9 +56,7 @@ static void every_page_is_right_under_random_access_while_it_is_filled(void **st
 	struct victim *v = scene_victim(s, read_at_random_then_all, &a);
 	scene_space(s, v, a.space);
 	scene_area(s, a.space, AREA_PAGES);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 2); /* pages are served before the restore is whole */
 	scene_finish(s);
 	assert_int_equal(victim_wait(v), 4000 + AREA_PAGES);
@@ -130,9 +128,7 @@ static void moved_unmapped_and_discarded_ranges_read_as_they_must(void **state)
 	struct victim *v = scene_victim(s, remap_unmap_and_discard, &id);
 	scene_space(s, v, id);
 	scene_pages(s, id, 0, 1024);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 1);
 	scene_finish(s);
 	scene_wait_done(s);
@@ -196,9 +192,7 @@ static void memory_that_is_moved_about_while_it_is_filled_stays_right(void **sta
 	struct victim *v = scene_victim(s, shuffle, &id);
 	scene_space(s, v, id);
 	scene_pages(s, id, 0, 256 * 32);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 2);
 	scene_finish(s);
 	(void)victim_wait(v);
@@ -268,9 +262,7 @@ static void a_child_forked_during_the_fill_gets_everything_that_was_missing(void
 	struct victim *v = scene_victim(s, fork_and_diverge, &id);
 	scene_space(s, v, id);
 	scene_pages(s, id, 0, 2048);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 1);
 	scene_finish(s);
 	gw_sleep_us(20000);
@@ -313,9 +305,7 @@ static void forty_forks_during_the_fill_read_no_wrong_page(void **state)
 	struct victim *v = scene_victim(s, fork_all_the_time, &id);
 	scene_space(s, v, id);
 	scene_area(s, id, AREA_PAGES);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 2);
 	scene_finish(s);
 	(void)victim_wait(v);
@@ -396,9 +386,7 @@ static void a_child_forked_beside_a_moving_buffer_finds_it_where_it_is(void **st
 	struct victim *v = scene_victim(s, fork_beside_a_mover, &id);
 	scene_space(s, v, id);
 	scene_pages(s, id, 0, 8);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	(void)victim_wait(v); /* all of it before the fill: the buffer stays missing */
 	scene_finish(s);
 	scene_wait_done(s);
@@ -434,9 +422,7 @@ static void a_child_does_not_inherit_what_is_wiped_on_fork(void **state)
 	struct victim *v = scene_victim(s, wipe_on_fork, &id);
 	scene_space(s, v, id);
 	scene_pages(s, id, 0, 64);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	(void)victim_wait(v);
 	scene_finish(s);
 	scene_wait_done(s);
@@ -508,9 +494,7 @@ static void threads_that_want_the_same_page_all_go_on(void **state)
 	struct victim *v = scene_victim(s, eight_threads, &id);
 	scene_space(s, v, id);
 	scene_area(s, id, AREA_PAGES);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 1);
 	scene_finish(s);
 	assert_int_equal(victim_wait(v), 8 * AREA_PAGES);
@@ -556,9 +540,7 @@ static void memory_is_never_held_twice(void **state)
 	gw_store_new_round(s->store);
 	for (uint64_t page = 7; page < a.pages; page += 13) /* every 13th page is recent */
 		scene_pages(s, a.space, page, 1);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 1);
 	uint64_t before = resident(v->pid), peak = 0;
 	scene_finish(s);
@@ -605,9 +587,7 @@ static void what_was_written_last_comes_first(void **state)
 	scene_pages(s, a.space, 0, (uint32_t)a.pages);
 	gw_store_new_round(s->store);
 	scene_pages(s, a.space, 30000, 2048);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 1);
 	struct stat whole, now;
 	assert_int_equal(fstat(store_fd(s), &whole), 0);

@@ -75,9 +75,7 @@ static struct victim *reader(struct scene *s, struct area *a)
 	struct victim *v = scene_victim(s, read_for_ever, a);
 	scene_space(s, v, a->space);
 	scene_area(s, a->space, a->pages);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	scene_wait_stage(s, 1);
 	return v;
 }
@@ -292,9 +290,7 @@ static void a_process_of_which_no_memory_came_is_an_error_with_its_name(void **s
 	struct scene *s = *state;
 	static struct area a = {.space = 1, .pages = AREA_PAGES};
 	struct victim *v = scene_victim(s, read_for_ever, &a);
-	scene_start(s);
-	scene_give(s);
-	scene_go(s);
+	scene_run(s);
 	(void)victim_wait_status(v); /* the keeper kills it: it may not run without its memory */
 	wait_gone(gw_pages_pid(s->pages));
 	struct gw_err e = {0};

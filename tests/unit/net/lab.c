@@ -273,3 +273,8 @@ int lab_listen(const char *ns, int family, uint16_t port, int type)
 		die("listen in the pod");
 	return fd;
 }
+
+bool says(const char *text, const char *what)
+{
+	return strstr(text, what) != NULL;
+}

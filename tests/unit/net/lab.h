@@ -27,6 +27,7 @@ int lab_sh_status(const char *fmt, ...);
 /* Its first 64 KiB of output, in a static buffer. */
 [[gnu::format(printf, 1, 2)]]
 const char *lab_sh_text(const char *fmt, ...);
+bool says(const char *text, const char *what); /* is it in there? */
 
 void lab_up(void);   /* hosts hC, hA, hB; the pod's address leads to A everywhere */
 void lab_down(void); /* all namespaces that lab made */

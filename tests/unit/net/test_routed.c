@@ -23,13 +23,6 @@ static char made[300]; /* what prepare calls its namespace */
 static struct gw_pod pod;
 static struct gw_err e;
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		e = (struct gw_err){0};                                                                                \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, e.text);                                                             \
-	} while (0)
-
 static int setup(void **state)
 {
 	(void)state;
@@ -50,11 +43,6 @@ static void prepare_on_b(void)
 {
 	lab_enter("hB");
 	OK(m->prepare(id, &pod, made, sizeof(made), &e));
-}
-
-static bool says(const char *text, const char *what)
-{
-	return strstr(text, what) != NULL;
 }
 
 static void expect_failure(int rc, const char *words)

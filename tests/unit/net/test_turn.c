@@ -27,13 +27,6 @@ static char made[300];
 static struct gw_pod pod;
 static struct gw_err e;
 
-#define OK(call)                                                                                                       \
-	do {                                                                                                           \
-		e = (struct gw_err){0};                                                                                \
-		if ((call) < 0)                                                                                        \
-			fail_msg("%s: %s", #call, e.text);                                                             \
-	} while (0)
-
 static int setup(void **state)
 {
 	(void)state;
