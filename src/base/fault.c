@@ -29,13 +29,15 @@ int gw_fault(const char *point, struct gw_err *e)
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0 || sscanf(text, "%63s %15s", want, action) != 2 ||
 	    strcmp(want, point) != 0)
 		return 0;
-	(void)unlink(fault_path);
+	bool stays = !strcmp(action, "failing");
+	if (!stays)
+		(void)unlink(fault_path);
 	gw_warn("fault", kv_str("point", point), kv_str("action", action));
 	if (!strcmp(action, "kill"))
 		(void)kill(getpid(), SIGKILL);
 	if (!strcmp(action, "hang"))
 		gw_sleep_us(HANG_US);
-	if (!strcmp(action, "fail"))
+	if (stays || !strcmp(action, "fail"))
 		return gw_fail(e, GW_SYS, EIO, "fault at %s", point);
 	return 0;
 }

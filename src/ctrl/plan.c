@@ -121,8 +121,10 @@ static struct ctrl_plan ask_end(const struct ctrl_seen *s, const char *reason, c
 static struct ctrl_plan under_way(const struct ctrl_seen *s)
 {
 	int64_t timeout = s->m->timeout_s ? (int64_t)s->m->timeout_s : TIMEOUT_S;
-	/* A pod whose name stays has no object to go back to once that is gone: it moves on. */
-	if (unwanted(s) && !(is(s, "HandOver") && same_name(s) && !s->source.exists))
+	/* A pod whose name stays has no object to go back to once that is gone: it moves on,
+	 * unless it cannot and somebody gives its memory up. */
+	bool handed = is(s, "HandOver") && same_name(s) && !s->source.exists;
+	if (unwanted(s) && (!handed || !strcmp(s->m->reason, "StillTrying")))
 		return ask_end(s, "Cancelled", "cancelled");
 	if (is(s, "HandOver") && (s->source.exists || !ours(s, &s->target)))
 		return act(CTRL_HAND_OVER);
@@ -130,7 +132,7 @@ static struct ctrl_plan under_way(const struct ctrl_seen *s)
 		return ask_end(s, "TargetGone", "the target pod was deleted");
 	if (is(s, "PreCopy") && (!s->source.exists || s->source.terminating))
 		return ask_end(s, "SourceGone", "the pod was deleted while it was being moved");
-	if (s->phase_age_s > timeout + SLACK_S)
+	if (s->phase_age_s > timeout + SLACK_S && !handed)
 		return ask_end(s, "Timeout", "not moved in time");
 	return act(CTRL_NOTHING);
 }

@@ -16,8 +16,9 @@ enum {
 	LOOK_MS = 200,
 	TIMEOUT_S = 600,
 	RECOVER_LOOK_US = 200000,
-	TRIES_MAX = 4,
-	AGAIN_AFTER_US = 2000000
+	FEW_TRIES = 4, /* after so many it may be given up, if somebody says so */
+	AGAIN_AFTER_US = 2000000,
+	AGAIN_MAX_US = 30000000
 };
 
 struct job {
@@ -297,19 +298,35 @@ static int start_all(struct job *j, const struct gw_move_opts *o, struct gw_prog
 	return gw_source_start_pod(j->a->d, o, all, j->m.ncontainers, out, e);
 }
 
+/* 2, 4, 8 ... 30 s; false: asked to end meanwhile. */
+static bool wait_for_try(struct job *j, unsigned tries)
+{
+	uint64_t us = AGAIN_AFTER_US << (tries < FEW_TRIES ? 0 : tries - FEW_TRIES < 4 ? tries - FEW_TRIES + 1 : 4);
+	for (uint64_t end = gw_now_us() + (us < AGAIN_MAX_US ? us : AGAIN_MAX_US); gw_now_us() < end;) {
+		if (is_asked_to_end(j))
+			return false;
+		gw_sleep_us(RECOVER_LOOK_US);
+	}
+	return true;
+}
+
 /* A pod whose name stays has given up its object in the hand-over: its process is
- * kept from kubelet, and what failed is tried again before that is let go. */
+ * kept from kubelet and serves its clients, and to let go of it would be the end of
+ * its memory. So what failed is tried again, until it is done or somebody gives it up. */
 static bool try_again(struct job *j, const struct gw_facts_of_run *r, bool handed, unsigned tries)
 {
-	char words[700];
-	if (!handed || tries >= TRIES_MAX || !strcmp(r->phase, "Cancelled") || is_asked_to_end(j))
+	char words[900];
+	bool few = tries < FEW_TRIES;
+	if (!handed || !strcmp(r->phase, "Cancelled") || is_asked_to_end(j))
 		return false;
-	(void)snprintf(words, sizeof(words), "try %u failed: %s", tries, r->err.text);
+	(void)snprintf(words, sizeof(words), "try %u failed: %.600s%s%s%s", tries, r->err.text,
+	               few ? "" : ". Its process runs on ", few ? "" : j->a->d->cfg.name,
+	               few ? ""
+	                   : ", and godwit tries on. To give its memory up and start it anew: kubectl godwit cancel");
 	gw_warn("the move is tried again", kv_str("mig", j->m.uid), kv_u64("try", tries),
 	        kv_str("reason", r->err.text));
-	tell_phase(j, "HandOver", "TryingAgain", words);
-	gw_sleep_us(AGAIN_AFTER_US);
-	return true;
+	tell_phase(j, "HandOver", few ? "TryingAgain" : "StillTrying", words);
+	return wait_for_try(j, tries);
 }
 
 /* There is no container here to move. That it is not there may be because it was

@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_MIG:-${GODWIT_LAB:-godwit-test}-mig}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 58
+plan 62
 exec 3>&1 # for what is noted inside a check
 nothing_left() {
 	local n
@@ -70,6 +70,14 @@ on node-a sh -c 'echo "dest-restored fail" >/run/godwit/fault'
 mig solo-2 solo node-a
 check "it moves back although its first restore fails: its object is gone, so it is tried again" ends solo-2 Succeeded
 is "to node-a" "$(node_of solo)" node-a
+on node-b sh -c 'echo "dest-restored failing" >/run/godwit/fault'
+mig solo-3 solo node-b
+still_trying() { [ "$(st solo-3 reason)" = StillTrying ]; }
+check "when every restore fails, it tries on" retry 240 still_trying
+check "while its process serves the client" answers solo
+on node-b rm /run/godwit/fault
+check "and moves when it can" ends solo-3 Succeeded
+is "to node-b" "$(node_of solo)" node-b
 check "its client kept its connection and its keys" content solo
 kn delete pod solo --wait=false >/dev/null
 

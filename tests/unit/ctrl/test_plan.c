@@ -290,6 +290,23 @@ static void a_veil_is_lifted_after_the_commit_when_the_pod_is_ready(void **state
 	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
 }
 
+static void a_handed_over_name_is_given_up_only_when_it_cannot_move(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 1 | 64 | 512, "HandOver", "SameName");
+	w.s.m = &w.m;
+	w.m.timeout_s = 1;
+	w.s.phase_age_s = 100000;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+	w.m.cancel = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+	(void)snprintf(w.m.reason, sizeof(w.m.reason), "StillTrying");
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_ABORT);
+	w.m.cancel = false;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+}
+
 static void a_workloads_pod_is_chosen_before_it_is_judged(void **state)
 {
 	(void)state;
@@ -465,6 +482,7 @@ int main(void)
 	        cmocka_unit_test(those_over_the_limit_wait),
 	        cmocka_unit_test(a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left),
 	        cmocka_unit_test(a_veil_is_lifted_after_the_commit_when_the_pod_is_ready),
+	        cmocka_unit_test(a_handed_over_name_is_given_up_only_when_it_cannot_move),
 	        cmocka_unit_test(a_workloads_pod_is_chosen_before_it_is_judged),
 	        cmocka_unit_test(a_selector_is_written_as_a_list_asks_for_it),
 	        cmocka_unit_test(events_follow_from_the_status_alone),
