@@ -52,6 +52,7 @@ struct gw_known *gw_known_new(void)
 static void free_inode(struct gw_known_inode *i)
 {
 	free(i->pieces);
+	free(i->sums);
 	free(i);
 }
 
@@ -257,15 +258,25 @@ void gw_known_each(const struct gw_known *k, void (*fn)(void *ctx, struct gw_kno
 			fn(ctx, p);
 }
 
-int gw_known_pieces(struct gw_known_inode *i, size_t n)
+static int make_room(uint64_t **inout, size_t *inout_n, size_t n)
 {
-	if (n > i->npieces) {
-		uint64_t *more = realloc(i->pieces, n * sizeof(*more));
+	if (n > *inout_n) {
+		uint64_t *more = realloc(*inout, n * sizeof(*more));
 		if (!more)
 			return -ENOMEM;
-		memset(more + i->npieces, 0, (n - i->npieces) * sizeof(*more));
-		i->pieces = more;
+		memset(more + *inout_n, 0, (n - *inout_n) * sizeof(*more));
+		*inout = more;
 	}
-	i->npieces = n;
+	*inout_n = n;
 	return 0;
+}
+
+int gw_known_pieces(struct gw_known_inode *i, size_t n)
+{
+	return make_room(&i->pieces, &i->npieces, n);
+}
+
+int gw_known_sums(struct gw_known_inode *i, size_t n)
+{
+	return make_room(&i->sums, &i->nsums, n);
 }

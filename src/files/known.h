@@ -24,6 +24,9 @@ struct gw_known_inode {
 	uint32_t round;   /* in which it was compared last */
 	uint64_t *pieces; /* a sum for each piece as sent; 0: zeros */
 	size_t npieces;
+	unsigned log_file; /* its number in the pagelog, 0: none */
+	uint64_t *sums;    /* the same of its pages, when it has a number */
+	size_t nsums;
 };
 
 struct gw_known_path {
@@ -47,5 +50,6 @@ void gw_known_drop(struct gw_known *k, struct gw_known_path *p);
 size_t gw_known_count(const struct gw_known *k);
 /* In no order; fn may drop nothing. */
 void gw_known_each(const struct gw_known *k, void (*fn)(void *ctx, struct gw_known_path *p), void *ctx);
-/* Give room for n sums, new ones 0. -ENOMEM. */
+/* Give room for n sums of pieces, of pages; new ones 0. -ENOMEM. */
 int gw_known_pieces(struct gw_known_inode *i, size_t n);
+int gw_known_sums(struct gw_known_inode *i, size_t n);

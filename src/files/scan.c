@@ -388,6 +388,7 @@ int gw_scan_round(struct gw_scan *s, struct gw_scan_stats *out, struct gw_err *e
 	bool lost = true;
 	s->stats = (struct gw_scan_stats){0};
 	s->round++;
+	gw_scan_pages_begin(s);
 	struct gw_change *list = s->watch ? gw_watch_take(s->watch, &lost) : NULL;
 	struct gw_change *again = gw_names_take(&s->again);
 	bool all = lost || s->walk == 0;
@@ -402,8 +403,11 @@ int gw_scan_round(struct gw_scan *s, struct gw_scan_stats *out, struct gw_err *e
 			gw_names_add(&s->written, c->tree, c->path);
 	if (rc == 0)
 		rc = on_names(s, s->mapped.first, true, gw_scan_name, e);
+	if (rc == 0)
+		rc = on_names(s, s->base.first, true, gw_scan_name, e);
 	gw_changes_free(list);
 	gw_changes_free(again);
+	gw_changes_free(gw_names_take(&s->base));
 	if (rc == 0)
 		rc = remove_gone(s, e);
 	struct gw_change *dirs = gw_names_take(&s->touched);
@@ -412,10 +416,16 @@ int gw_scan_round(struct gw_scan *s, struct gw_scan_stats *out, struct gw_err *e
 	gw_changes_free(dirs);
 	if (rc == 0)
 		rc = gw_scan_flush(s, e);
+	gw_scan_pages_end(s);
 	s->stats.files = gw_known_count(s->known);
 	s->stats.watched = s->watch != NULL;
 	*out = s->stats;
 	return rc;
+}
+
+void gw_scan_last(struct gw_scan *s)
+{
+	s->is_last = true;
 }
 
 void gw_scan_mapped(struct gw_scan *s, uint32_t tree, const char *path)
@@ -463,11 +473,12 @@ void gw_scan_free(struct gw_scan *s)
 	if (!s)
 		return;
 	gw_watch_free(s->watch);
+	gw_pagelog_free(s->log);
 	for (size_t i = 0; i < s->ntrees; i++) {
 		gw_end_fd(&s->trees[i].fd);
 		gw_end_fd(&s->trees[i].view_fd);
 	}
-	struct gw_names *sets[] = {&s->touched, &s->removed, &s->again, &s->mapped, &s->written};
+	struct gw_names *sets[] = {&s->touched, &s->removed, &s->again, &s->mapped, &s->written, &s->base};
 	for (size_t i = 0; i < gw_countof(sets); i++)
 		gw_changes_free(gw_names_take(sets[i]));
 	gw_end_fd(&s->cache_fd);

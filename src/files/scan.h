@@ -14,7 +14,8 @@
  *                other side has exactly what is here
  *
  * A file that changed is read once, and the 64 KiB pieces of it that differ from
- * what was sent go (known.h). A renamed file goes as a link to its old name. The
+ * what was sent go (known.h); of a large one only pages that may have changed are
+ * read (pagelog.h), where the kernel tells. A renamed file goes as a link to its old name. The
  * cost of a round grows with what changed and with the size of files that did,
  * not with the number of files.
  *
@@ -44,6 +45,8 @@ struct gw_scan_stats {
 int gw_scan_new(const struct gw_scan_tree *trees, size_t n, gw_scan_fn *sink, void *ctx, struct gw_scan **out,
                 struct gw_err *e);
 int gw_scan_round(struct gw_scan *s, struct gw_scan_stats *out, struct gw_err *e);
+/* The container stands still from now on: nothing is made ready for another round. */
+void gw_scan_last(struct gw_scan *s);
 /* This file is mapped shared and writable: what is written so shows nowhere, so
  * it is compared in every round from now on. Unknown paths are ignored. */
 void gw_scan_mapped(struct gw_scan *s, uint32_t tree, const char *path);

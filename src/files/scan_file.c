@@ -58,7 +58,7 @@ static int one_piece(struct gw_scan *s, const struct gw_at *at, struct gw_known_
 	return gw_scan_put(s, &r, at, e);
 }
 
-static int read_piece(struct gw_scan *s, int fd, uint64_t from, size_t want, size_t *out)
+int gw_scan_read(struct gw_scan *s, int fd, uint64_t from, size_t want, size_t *out)
 {
 	size_t n = 0;
 	while (n < want) {
@@ -76,23 +76,29 @@ static int read_piece(struct gw_scan *s, int fd, uint64_t from, size_t want, siz
 	return 0;
 }
 
-static int all_pieces(struct gw_scan *s, const struct gw_at *at, int fd, struct gw_known_inode *i, uint64_t size,
-                      struct gw_err *e)
+int gw_scan_pieces(struct gw_scan *s, const struct gw_at *at, int fd, struct gw_known_inode *i, uint64_t size,
+                   bool with_pages, bool *out_whole, struct gw_err *e)
 {
-	size_t npieces = (size_t)((size + GW_SCAN_PIECE - 1) / GW_SCAN_PIECE);
 	uint64_t data = 0; /* nothing but holes before it */
-	if (gw_known_pieces(i, npieces) < 0)
-		return gw_fail(e, GW_SYS, ENOMEM, "copy %s", at->path);
-	for (size_t k = 0; k < npieces; k++) {
+	*out_whole = true;
+	for (size_t k = 0; k < i->npieces; k++) {
 		uint64_t from = (uint64_t)k * GW_SCAN_PIECE;
 		size_t want = size - from < GW_SCAN_PIECE ? (size_t)(size - from) : GW_SCAN_PIECE, n = 0;
 		if (data < from + want && data <= from) {
 			off_t at_data = lseek(fd, (off_t)from, SEEK_DATA);
 			data = at_data >= 0 ? (uint64_t)at_data : errno == ENXIO ? UINT64_MAX : from;
 		}
-		int rc = data < from + want ? read_piece(s, fd, from, want, &n) : 0;
+		bool hole = data >= from + want;
+		int rc = hole ? 0 : gw_scan_read(s, fd, from, want, &n);
 		if (rc < 0)
 			return gw_fail(e, GW_SYS, -rc, "read %s", at->path);
+		if (!hole && n < want)
+			*out_whole = false;
+		if (with_pages && hole)
+			memset(i->sums + from / GW_SCAN_BLOCK, 0,
+			       (want + GW_SCAN_BLOCK - 1) / GW_SCAN_BLOCK * sizeof(*i->sums));
+		else if (with_pages)
+			gw_scan_page_sums(s, i, k, n);
 		rc = one_piece(s, at, i, k, n, e);
 		if (rc < 0)
 			return rc;
@@ -111,7 +117,7 @@ int gw_scan_contents(struct gw_scan *s, const struct gw_at *at, struct gw_known_
 		return gw_fail(e, GW_SYS, errno, "open %s", at->path);
 	if (!S_ISREG(now.st_mode) || now.st_ino != st->stx_ino)
 		return 0;
-	return all_pieces(s, at, fd, i, st->stx_size, e);
+	return gw_scan_pages(s, at, fd, i, st->stx_size, e);
 }
 
 /* ---- attributes ---- */

@@ -46,7 +46,7 @@ uint64_t gw_sum(const uint8_t *p, size_t n)
 		d = fold(load(q + 48) ^ d, load(q + 56) ^ keys[3]) + keys[7];
 	}
 	uint64_t sum = fold(a ^ keys[1], b ^ keys[2]) ^ fold(c ^ keys[3], d ^ keys[7]);
-	return sum ?: 1;
+	return sum > GW_SUM_NONE ? sum : sum + 2;
 }
 
 bool gw_is_zero(const uint8_t *p, size_t n)

@@ -109,6 +109,8 @@ int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e)
 	int rc = s->scan ? 0 : start(s, e);
 	if (rc == 0 && !is_final) /* in the freeze CRIU's maps have been looked at already */
 		look_at_maps(s);
+	if (rc == 0 && is_final)
+		gw_scan_last(s->scan);
 	if (rc == 0)
 		rc = gw_scan_round(s->scan, &st, e);
 	if (rc == 0 && !is_final && st.sent_bytes)

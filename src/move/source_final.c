@@ -28,6 +28,8 @@
 
 enum {
 	ARM_TIMEOUT_MS = 60000,
+	ARM_FILE_MS = 2,
+	ARM_FILES_MAX_MS = 600000,
 	HOLD_TIMEOUT_MS = 2000,
 	FREEZE_TIMEOUT_MS = 2000,
 	RESTORE_TIMEOUT_MS = 20000,
@@ -103,6 +105,16 @@ static void unmark_away(struct gw_source *s)
 		gw_held_end(s->d, s->mig);
 }
 
+/* Files that cannot be renamed into their places there are copied, one by one. */
+static int arm_timeout_ms(struct gw_source *s)
+{
+	uint64_t v = 0, more;
+	struct gw_facts_of_run r;
+	gw_progress_get(s->progress, &v, 0, &r);
+	more = r.files * ARM_FILE_MS;
+	return ARM_TIMEOUT_MS + (int)(more < ARM_FILES_MAX_MS ? more : ARM_FILES_MAX_MS);
+}
+
 static int arm(struct gw_source *s, struct gw_err *e)
 {
 	gw_progress_phase(s->progress, "Arming");
@@ -118,7 +130,7 @@ static int arm(struct gw_source *s, struct gw_err *e)
 	if (rc == 0)
 		rc = start_guard(s, e);
 	if (rc == 0)
-		rc = gw_msg_expect(s->ctl, "armed", ARM_TIMEOUT_MS, NULL, e);
+		rc = gw_msg_expect(s->ctl, "armed", arm_timeout_ms(s), NULL, e);
 	if (rc == 0)
 		rc = gw_tracker_learn_flags(s->tracker, e);
 	gw_conn_hasten(s->ctl);

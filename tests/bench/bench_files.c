@@ -5,7 +5,7 @@
  * Makes N small files in DIR, 500 a directory, and one of so many MiB beside them.
  * Then the first round, one of nothing, one of a single small file that changed, and
  * five with `writes` blocks of 4 KiB written at random into the large file before
- * each; with --mapped by a mapping. Where a round's time goes: the scan, and below
+ * each, the fifth as in the freeze; with --mapped by a mapping. Where a round's time goes: the scan, and below
  * it what the other host would do. DIR/to is the copy; it is compared at the end. */
 #include <fcntl.h>
 #include <getopt.h>
@@ -21,7 +21,7 @@
 #include "files/apply.h"
 #include "files/scan.h"
 
-enum { PER_DIR = 500, BLOCK = 4096, PIECE = 1 << 20 };
+enum { PER_DIR = 500, BLOCK = 4096, PIECE = 1 << 20, ROUNDS = 5 };
 
 static struct {
 	size_t files, mib, writes;
@@ -138,11 +138,13 @@ static void run(const char *dir)
 	round_(scan, "nothing changed");
 	write_at(small, 0, "1", 1, 0);
 	round_(scan, "one small file");
-	for (int i = 0; opt.mib && i < 5; i++) {
+	for (int i = 0; opt.mib && i < ROUNDS; i++) {
 		change_large(large);
 		if (opt.mapped)
 			gw_scan_mapped(scan, 0, "large");
-		round_(scan, opt.mapped ? "large file, mapped" : "large file, written");
+		if (i == ROUNDS - 1)
+			gw_scan_last(scan);
+		round_(scan, i == ROUNDS - 1 ? "the last round" : "large file written");
 	}
 	gw_scan_free(scan);
 	gw_apply_free(apply);

@@ -176,11 +176,11 @@ static void one_byte_in_a_big_file(void **state)
 static void a_round_reads_a_file_once(void **state)
 {
 	(void)state;
-	DO("head -c 3000000 /dev/urandom >big");
+	DO("head -c 300000 /dev/urandom >big");
 	round_();
 	for (int i = 0; i < 3; i++) {
 		DO("printf x | dd of=big bs=1 seek=10 conv=notrunc status=none");
-		assert_int_equal(round_().read_bytes, 3000000);
+		assert_int_equal(round_().read_bytes, 300000);
 	}
 }
 
@@ -204,6 +204,77 @@ static void written_by_mapping(void **state)
 		assert_int_equal(system(path), 0);
 	}
 	munmap(p, 200000);
+}
+
+/* A large file, in every way that its pages can change: each page may be known or not. */
+enum { LARGE_PAGES = 1600, PAGE = 4096 };
+
+static void write_page(int fd, uint8_t *map, uint64_t page, int how)
+{
+	static uint8_t block[PAGE] __attribute__((aligned(PAGE)));
+	off_t at = (off_t)(page * PAGE);
+	char path[64];
+	memset(block, (int)random() | 1, sizeof(block));
+	switch (how) {
+	case 0: memcpy(map + at, block, 100); break;
+	case 1: assert_int_equal(pwrite(fd, block, 3000, at + 700), 3000); break;
+	case 2: {
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		gw_auto(fd) int direct = open(path, O_WRONLY | O_DIRECT);
+		assert_int_equal(pwrite(direct, block, PAGE, at), PAGE);
+		break;
+	}
+	case 3: assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, 3 * PAGE), 0); break;
+	case 4: /* away, and back with zeros */
+		assert_int_equal(ftruncate(fd, at + 100), 0);
+		assert_int_equal(ftruncate(fd, LARGE_PAGES * PAGE), 0);
+		break;
+	case 5: assert_int_equal(fdatasync(fd), 0); break;
+	case 6: assert_int_equal(posix_fadvise(fd, at, 100 * PAGE, POSIX_FADV_DONTNEED), 0); break;
+	case 7: assert_int_equal(copy_file_range(fd, &(loff_t){0}, fd, &(loff_t){at}, PAGE, 0), PAGE); break;
+	default: break;
+	}
+}
+
+static void pages_of_a_large_file(void **state)
+{
+	char path[512];
+	uint64_t least = UINT64_MAX;
+	(void)state;
+	srandom(11);
+	DO("head -c 6553600 /dev/urandom >big");
+	(void)snprintf(path, sizeof(path), "%s/big", from);
+	gw_auto(fd) int fd = open(path, O_RDWR);
+	uint8_t *map = mmap(NULL, LARGE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(map, MAP_FAILED);
+	round_();
+	gw_scan_mapped(scan, 0, "big");
+	for (int i = 0; i < 80; i++) {
+		/* Those that drop much of it now and then only. */
+		for (int n = (int)(random() % 30); n >= 0; n--)
+			write_page(fd, map, 1 + (uint64_t)(random() % (LARGE_PAGES - 4)),
+			           random() % 40 == 0 ? (int)(random() % 8) : (int)(random() % 3));
+		if (i % 20 == 19) {
+			DO("printf grown >>big; truncate -s 6553600 big");
+			assert_int_equal(pwrite(fd, "grown", 5, LARGE_PAGES * PAGE), 5);
+		}
+		if (i == 79)
+			gw_scan_last(scan);
+		struct gw_scan_stats st = round_();
+		if (st.read_bytes < least)
+			least = st.read_bytes;
+	}
+	munmap(map, LARGE_PAGES * PAGE);
+	/* Where the kernel tells: a few pages instead of all. */
+	char fs[32] = "";
+	(void)snprintf(path, sizeof(path), "stat -f -c %%T %s >%s/fs", from, top);
+	assert_int_equal(system(path), 0);
+	(void)snprintf(path, sizeof(path), "%s/fs", top);
+	gw_auto(file) FILE *f = fopen(path, "r");
+	if (!f || !fgets(fs, sizeof(fs), f) || strncmp(fs, "ext2/ext3", 9) != 0 || geteuid() != 0)
+		skip();
+	print_message("# least read in a round: %lu bytes\n", (unsigned long)least);
+	assert_true(least < 2000000);
 }
 
 /* Many steps at random, several between two rounds. */
@@ -349,6 +420,7 @@ int main(void)
 	        T(one_byte_in_a_big_file),
 	        T(a_round_reads_a_file_once),
 	        T(written_by_mapping),
+	        T(pages_of_a_large_file),
 	        T(at_random),
 	        T(placed),
 	        T(layer),
