@@ -82,6 +82,8 @@ static void read_namespaces(struct gw_container *c, yyjson_val *arr)
 {
 	yyjson_arr_iter it = yyjson_arr_iter_with(arr);
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));) {
+		if (!strcmp(gw_json_str(v, "type", ""), "NEWPID"))
+			copy_path(c->pidns_path, sizeof(c->pidns_path), gw_json_str(v, "path", ""));
 		if (strcmp(gw_json_str(v, "type", ""), "NEWNET") != 0)
 			continue;
 		c->own_netns = true;

@@ -27,6 +27,7 @@ struct gw_container {
 	char cpu_dir[PATH_MAX];     /* v1 cpu or unified cgroup, for throttling; "" if none */
 	char memory_dir[PATH_MAX];  /* "" if none */
 	char netns_path[PATH_MAX];  /* path given in the config, "" when runc made its own */
+	char pidns_path[PATH_MAX];  /* likewise: the pod's (shareProcessNamespace) */
 	bool own_netns;             /* has a network namespace at all */
 	bool has_terminal;
 	char *config_json; /* the bundle's config.json */

@@ -97,16 +97,33 @@ static void ext_done(struct ext *x)
 		free(x->owned[i]);
 }
 
-/* "net[INODE]:extRootNetNS": how runc names a namespace it did not make. */
-static int external_netns(const struct gw_container *c, char *out, size_t size, struct gw_err *e)
+/* "net[INODE]:extRootNetNS": how runc names a namespace it did not make. UTS and
+ * IPC namespaces that it did not make it joins at the restore, without such a name. */
+struct ext_ns {
+	char text[2][64];
+	char *list[2];
+	size_t n;
+};
+
+static int ext_ns_add(struct ext_ns *x, const char *path, const char *type, const char *key, struct gw_err *e)
 {
 	struct stat st;
-	if (!c->netns_path[0])
+	if (!path[0])
 		return 0;
-	if (stat(c->netns_path, &st) < 0)
-		return gw_fail(e, GW_SYS, errno, "network namespace %s of %s", c->netns_path, c->id);
-	gw_path(out, size, "net[%lu]:extRootNetNS", (unsigned long)st.st_ino);
+	if (stat(path, &st) < 0)
+		return gw_fail(e, GW_SYS, errno, "%s namespace %s", type, path);
+	gw_path(x->text[x->n], sizeof(x->text[0]), "%s[%lu]:%s", type, (unsigned long)st.st_ino, key);
+	x->list[x->n] = x->text[x->n];
+	x->n++;
 	return 0;
+}
+
+static int ext_ns_fill(struct ext_ns *x, const struct gw_container *c, struct gw_err *e)
+{
+	int rc = ext_ns_add(x, c->netns_path, "net", "extRootNetNS", e);
+	if (rc == 0)
+		rc = ext_ns_add(x, c->pidns_path, "pid", "extRootPidNS", e);
+	return rc < 0 ? gw_wrap(e, "dump %s", c->id) : 0;
 }
 
 static int write_descriptors(const struct gw_dump_opts *o, struct gw_err *e)
@@ -168,9 +185,8 @@ static int await_begin(struct gw_dump *d, struct gw_err *e)
 
 static int send_request(struct gw_dump *d, const struct gw_dump_opts *o, struct gw_err *e)
 {
-	char netns[64] = "";
-	char *external[] = {netns};
-	int rc = external_netns(o->container, netns, sizeof(netns), e);
+	struct ext_ns ns = {.n = 0};
+	int rc = ext_ns_fill(&ns, o->container, e);
 	if (rc < 0)
 		return rc;
 	/* CRIU opens both through /proc/OUR-PID/fd: they must live until it has begun. */
@@ -189,8 +205,8 @@ static int send_request(struct gw_dump *d, const struct gw_dump_opts *o, struct 
 	opts.work_dir_fd = work;
 	opts.n_ext_mnt = x->n;
 	opts.ext_mnt = x->p;
-	opts.n_external = netns[0] ? 1 : 0;
-	opts.external = external;
+	opts.n_external = ns.n;
+	opts.external = ns.list;
 	CriuReq req = CRIU_REQ__INIT;
 	req.type = CRIU_REQ_TYPE__DUMP;
 	req.opts = &opts;

@@ -60,8 +60,6 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 		return fail("NotRunning", "not every container of the pod is running");
 	if (p->containers + p->sidecars > GW_CONTAINERS_MAX)
 		return fail("SeveralContainers", "a pod of more than 16 containers");
-	if (p->containers + p->sidecars > 1 && p->shared_pids)
-		return fail("SharedPidNamespace", "the pod's containers share their processes (shareProcessNamespace)");
 	if (!renamed && !p->our_runtime)
 		return fail(
 		        "RuntimeNotGodwit",

@@ -100,7 +100,8 @@ static void look_namespace(struct gw_look *l, yyjson_val *ns, unsigned *have)
 	for (unsigned i = 0; i < gw_countof(types); i++)
 		if (!strcmp(type, types[i]))
 			*have |= 1u << i;
-	if (!strcmp(type, "pid") && *path)
+	/* A pod's containers share its sandbox's, which the target pod has as well. */
+	if (!strcmp(type, "pid") && *path && !gw_look_is_pods(l))
 		gw_reasons_add(l->out, "SharedPidNamespace", "container %s joined the pid namespace %s", l->c->id,
 		               path);
 	if (!strcmp(type, "user"))

@@ -226,11 +226,23 @@ static bool is_outside_still(const struct gw_look *l, const struct gw_look_proc 
 	return gw_freezer_of(p->pid, dir, sizeof(dir), NULL) == 0 && strcmp(dir, l->c->freezer_dir) != 0;
 }
 
+/* In a process namespace that containers share, whoever loses its parent gets the
+ * namespace's first process, which is the pod's and not the container's. */
+static bool is_orphan(const struct gw_look *l, const struct gw_look_proc *p)
+{
+	uint64_t ours = ns_of(l->c->init_pid, "pid");
+	return !p->is_zombie && ours && !proc_of(l, p->ppid) && ns_of(p->ppid, "pid") == ours;
+}
+
 static int look_proc(struct gw_look *l, struct gw_look_proc *p, const char *status)
 {
 	long session = -1;
 	if (look_task(l, p, p->pid, status) < 0 || look_threads(l, p) < 0)
 		return -ENOMEM;
+	if (!p->in_tree && is_orphan(l, p)) {
+		gw_reasons_add(l->out, "OrphanProcess", "%s has lost its parent: its new one is the pod's", p->who);
+		return 0;
+	}
 	if (!p->in_tree) {
 		gw_reasons_add(l->out, "ExecSession", "%s was started from outside and stays behind", p->who);
 		return 0;

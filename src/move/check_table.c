@@ -33,6 +33,11 @@ const struct gw_reason_row gw_reason_table[] = {
             "own."),
         ROW("Chroot", "The container's first process has another root directory than the container.",
             "Make that directory the container's root (root.path) instead of calling chroot."),
+        ROW("OrphanProcess",
+            "In a pod with shareProcessNamespace, a process lost its parent and became a child of the pod's first "
+            "process: it is in no container's tree any more.",
+            "Let the program stay in the foreground instead of making itself a daemon, or run it under an init of the "
+            "container that takes orphans (tini -s)."),
         WARN("ExecSession",
              "A process was started by runc exec or kubectl exec. It stays behind and ends with the source.",
              "Nothing if it is a probe; otherwise let it finish first, or start it from the container's own "
@@ -136,7 +141,7 @@ const struct gw_reason_row gw_reason_table[] = {
         ROW("HostNamespace", "The container shares the host's pid, IPC or mount namespace.",
             "Give it its own (config.json, linux.namespaces; Kubernetes: hostPID, hostIPC false)."),
         ROW("SharedPidNamespace", "The container joined another container's pid namespace.",
-            "Give it its own (Kubernetes: shareProcessNamespace false)."),
+            "Give it its own. (Pods with shareProcessNamespace can move.)"),
         ROW("UserNamespace", "The container has a user namespace.", "Run it without one (Kubernetes: hostUsers true)."),
         ROW("CgroupNamespace",
             "The container has a cgroup namespace: it would come back in the host's and see all of the host's cgroups.",

@@ -229,12 +229,16 @@ const char *gw_dest_decide(struct gw_daemon *d, const char *mig, const char *wor
 
 /* ---- the control connection ---- */
 
-static int restore(struct gw_dest *s, struct gw_conn *c, struct gw_err *e)
+static int restore(struct gw_dest *s, struct gw_conn *c, yyjson_val *msg, struct gw_err *e)
 {
+	pid_t pids_from = (pid_t)gw_json_i64(msg, "pids_from", 0);
 	if (!s->restore || !s->pages)
 		return gw_fail(e, GW_PEER, EPROTO, "images without arm");
+	int rc = pids_from > 0 ? gw_dest_pod_pids(s, pids_from, e) : 0;
+	if (rc < 0)
+		return rc;
 	uint64_t t0 = gw_now_us();
-	int rc = gw_pages_give(s->pages, s->store, e);
+	rc = gw_pages_give(s->pages, s->store, e);
 	uint64_t t1 = gw_now_us();
 	if (rc == 0)
 		rc = gw_fault("dest-images", e);
@@ -363,7 +367,7 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 		return on_hold(s, c, o, e);
 	if (!strcmp(type, "images-whole")) {
 		gw_conn_drop_room(c); /* of the images; memory is scarcest from here on */
-		return restore(s, c, e);
+		return restore(s, c, o, e);
 	}
 	if (!strcmp(type, "commit"))
 		return on_commit(s, c, e);

@@ -9,6 +9,7 @@
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
+#include "ckpt/pidns.h"
 #include "move/dest_priv.h"
 #include "move/msg.h"
 #include "net/destroy.h"
@@ -161,6 +162,48 @@ void gw_dest_pod_commit(struct gw_dest *s)
 	}
 }
 
+/* Where the target's config.json has a namespace of this type; "": of its own. */
+static int namespace_path(const char *bundle, const char *type, char *out, size_t size, struct gw_err *e)
+{
+	char path[PATH_MAX + 16];
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	gw_path(path, sizeof(path), "%s/config.json", bundle);
+	int rc = gw_json_file(path, CONFIG_MAX, &doc, e);
+	if (rc < 0)
+		return rc;
+	yyjson_val *linux_part = yyjson_obj_get(yyjson_doc_get_root(doc), "linux");
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(linux_part, "namespaces"));
+	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
+		if (!strcmp(gw_json_str(v, "type", ""), type))
+			(void)snprintf(out, size, "%s", gw_json_str(v, "path", ""));
+	return 0;
+}
+
+/* ---- the processes that they see of each other ---- */
+
+/* Before the first of them is restored, and once: it takes a number for a moment. */
+int gw_dest_pod_pids(struct gw_dest *s, pid_t from, struct gw_err *e)
+{
+	char path[PATH_MAX] = "";
+	int rc = namespace_path(s->claim.bundle, "pid", path, sizeof(path), e);
+	if (rc == 0 && !path[0])
+		return gw_fail(e, GW_INPUT, EINVAL,
+		               "container %s of the target has a process namespace of its own, the source shares its pod's",
+		               s->container);
+	if (rc < 0)
+		return rc;
+	pthread_mutex_lock(&s->d->lock);
+	struct gw_dest *l = s->pod_of.member ? leader_locked(s->d, s->pod_of.leader) : s;
+	if (!l) {
+		rc = gw_fail(e, GW_PEER, ECANCELED, "pod migration %s has ended", s->pod_of.leader);
+	} else if (!l->pod_of.counted) {
+		rc = gw_pidns_count_from(path, from, e);
+		l->pod_of.counted = rc == 0;
+	}
+	pthread_mutex_unlock(&s->d->lock);
+	return rc;
+}
+
 /* ---- what they say to each other over loopback ---- */
 
 static int begin_quiet(void *arg, struct gw_err *e)
@@ -175,28 +218,12 @@ static int end_quiet(void *arg, struct gw_err *e)
 	return gw_dormant_end("lo", e);
 }
 
-static int network_path(const char *bundle, char *out, size_t size, struct gw_err *e)
-{
-	char path[PATH_MAX + 16];
-	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	gw_path(path, sizeof(path), "%s/config.json", bundle);
-	int rc = gw_json_file(path, CONFIG_MAX, &doc, e);
-	if (rc < 0)
-		return rc;
-	yyjson_val *linux_part = yyjson_obj_get(yyjson_doc_get_root(doc), "linux");
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(linux_part, "namespaces"));
-	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
-		if (!strcmp(gw_json_str(v, "type", ""), "network"))
-			(void)snprintf(out, size, "%s", gw_json_str(v, "path", ""));
-	return 0;
-}
-
 int gw_dest_pod_quiet(struct gw_dest *s, struct gw_err *e)
 {
 	gw_auto(fd) int fd = -1;
 	if (s->pod_of.members < 2 || s->pod_of.member)
 		return 0;
-	int rc = network_path(s->claim.bundle, s->journal.netns_path, sizeof(s->journal.netns_path), e);
+	int rc = namespace_path(s->claim.bundle, "network", s->journal.netns_path, sizeof(s->journal.netns_path), e);
 	if (rc == 0)
 		rc = gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
 	if (rc == 0)
@@ -209,7 +236,7 @@ void gw_dest_forget_connections(struct gw_dest *s)
 	char path[PATH_MAX] = "";
 	gw_auto(fd) int fd = -1;
 	struct gw_err e;
-	if (!s->claim.bundle[0] || network_path(s->claim.bundle, path, sizeof(path), &e) < 0)
+	if (!s->claim.bundle[0] || namespace_path(s->claim.bundle, "network", path, sizeof(path), &e) < 0)
 		return;
 	int rc = gw_netns_open(path, &fd, &e);
 	if (rc == 0)

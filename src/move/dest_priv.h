@@ -24,6 +24,7 @@ struct gw_dest_pod {
 	char leader[40];
 	struct gw_dest *others[GW_GROUP_MAX];
 	unsigned nothers;
+	bool counted; /* leader, under the daemon's lock: gw_dest_pod_pids was here */
 };
 
 struct gw_dest {
@@ -87,6 +88,9 @@ void gw_dest_pod_talk(const char *netns_path, const char *mig);
 /* A claimed copy was thrown away; its sandbox, and with it its network, may be asked for the next try. */
 void gw_dest_forget_connections(struct gw_dest *s);
 bool gw_dest_pod_led(struct gw_dest *s); /* is its leader's session still there? */
+
+/* The container's processes live in the pod's namespace, in which new ones get numbers from `from` on. */
+int gw_dest_pod_pids(struct gw_dest *s, pid_t from, struct gw_err *e);
 
 /* dest_files.c */
 int gw_dest_files_prepare(struct gw_dest *s, yyjson_val *trees, struct gw_err *e);

@@ -286,9 +286,12 @@ static int send_images(struct gw_source *s, struct gw_err *e)
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
 	f->image_bytes = bytes;
 	gw_progress_done(s->progress);
-	if (rc == 0)
-		rc = gw_msg_send_type(s->ctl, "images-whole", e);
-	return rc;
+	if (rc < 0)
+		return rc;
+	struct gw_msg m = gw_msg_new("images-whole");
+	if (s->pids_from)
+		yyjson_mut_obj_add_int(m.doc, m.root, "pids_from", s->pids_from);
+	return gw_msg_send(s->ctl, &m, e);
 }
 
 /* What the kernel had under way when the hold was shut may come to a socket
@@ -356,7 +359,8 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 		gw_hold_mute(s->hold);
 	(void)gw_source_step(s, SE_FREEZE);
 	step_time(s, GW_STEP_STOP, s->frozen_us);
-	return write_smaps(s, e);
+	rc = gw_source_pids(s, e);
+	return rc < 0 ? rc : write_smaps(s, e);
 }
 
 static int wait_restored(struct gw_source *s, struct gw_err *e)

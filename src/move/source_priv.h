@@ -60,6 +60,7 @@ struct gw_source {
 	bool sealed;        /* its network was shut for the commit */
 	bool was_in_doubt;  /* the control connection is not to be trusted any more */
 	uint64_t frozen_us; /* when the freeze began */
+	pid_t pids_from;    /* a shared process namespace counts on from here, 0: it has one of its own */
 };
 
 struct gw_reasons;
@@ -69,6 +70,7 @@ int gw_source_prepare(struct gw_source *s, struct gw_err *e); /* source_copy.c: 
 int gw_source_precopy(struct gw_source *s, struct gw_err *e); /* until converge says freeze */
 int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_bytes, struct gw_err *e);
 int gw_source_shmem(struct gw_source *s, int dirfd, struct gw_err *e); /* source_shmem.c: frozen, before the dump */
+int gw_source_pids(struct gw_source *s, struct gw_err *e);               /* source_pids.c: frozen */
 /* source_files.c */
 int gw_source_files_list(struct gw_source *s, struct gw_err *e);
 int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e);      /* a round */

@@ -176,8 +176,6 @@ static void every_refusal_has_its_reason(void **state)
 	          .sidecars = 1,
 	          .running_sidecars = 1,
 	          .sidecar_probed = true}},
-	        {"SharedPidNamespace",
-	         {.exists = true, .running = true, .containers = 2, .running_containers = 2, .shared_pids = true}},
 	        {"RuntimeNotGodwit", {.exists = true, .running = true, .containers = 1, .running_containers = 1}},
 	        {"SameNode",
 	         {.exists = true,
