@@ -18,6 +18,8 @@
  *            before CRIU looks at the freezer it waits for godwit ("freeze").
  *   restore  before the first image is opened it waits ("images");
  *            shared memory that godwit has moved is put in place (shmem.c);
+ *            System V objects that another container's restore has made in
+ *            the pod's namespace are not made again (ipc.c);
  *            reserved address space needs no memory behind it (reserve.c);
  *            before the restored tasks are let go it waits ("resume");
  *            tasks it holds by ptrace die with it (PTRACE_O_EXITKILL), so
@@ -296,6 +298,13 @@ int openat64(int dirfd, const char *path, int flags, ...)
 		errno = ECANCELED;
 		return -1;
 	}
+	int other = -1;
+	if (gwc_mode_is("restore") && !gwc_ipc_open(dirfd, path, &other)) {
+		errno = ECANCELED;
+		return -1;
+	}
+	if (other >= 0)
+		return other;
 	int fd = real(dirfd, path, flags, mode);
 	return gwc_mode_is("dump") && !strncmp(path, "fdinfo/", 7) ? gwc_fdinfo_open(fd) : fd;
 }
@@ -329,6 +338,8 @@ ssize_t write(int fd, const void *buf, size_t len)
 {
 	REAL(write);
 	static const char stage[] = "pre-resume";
+	if (gwc_ipc_made() && gwc_ipc_write(fd, buf, len))
+		return (ssize_t)len;
 	if (len < 128 && len > sizeof(stage) && gwc_mode_is("restore") && memmem(buf, len, stage, sizeof(stage) - 1)) {
 		struct stat st;
 		int task = gwc_notify_pid(buf, len);

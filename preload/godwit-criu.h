@@ -34,6 +34,17 @@ static inline bool gwc_mode_is(const char *want)
 	return m && !strcmp(m, want);
 }
 
+/* A question to godwit ("WHAT PID ID\n"), which is found beside the images. The
+ * answer: 'g', 's', 'n', or 0; the descriptor that came with it, or -1. */
+char gwc_ask(int images, const char *what, unsigned long id, int *out_fd);
+
+/* ipc.c: CRIU opens an image. *out_fd >= 0: this in its place. false: it must fail. */
+bool gwc_ipc_open(int images, const char *path, int *out_fd);
+/* What is in the IPC namespace is there already, made by another container's restore. */
+bool gwc_ipc_made(void);
+/* CRIU writes to a file; true: it is kept back. */
+bool gwc_ipc_write(int fd, const void *buf, size_t len);
+
 /* shmem.c: CRIU has made a memfd; CRIU opens an image (false: it must fail). */
 void gwc_shmem_made(int fd, unsigned flags);
 bool gwc_shmem_open(int images, const char *path);

@@ -44,8 +44,9 @@ static char *attached;
 /* ---- dump ---- */
 
 struct shmem_own {
-	uint64_t dev, ino, is_sysv;
+	uint64_t dev, ino, kind;
 };
+enum { MEMFD, SEGMENT, EVERY_SEGMENT }; /* the last: whatever its number */
 
 static struct {
 	bool read;
@@ -88,8 +89,11 @@ static bool is_own(int fd)
 		own_load();
 	if (!own.n || fstat(fd, &st) < 0)
 		return false;
+	bool segment = is_segment(fd);
 	for (size_t i = 0; i < own.n; i++)
-		if (own.v[i].dev == st.st_dev && own.v[i].ino == st.st_ino && own.v[i].is_sysv == is_segment(fd))
+		if (own.v[i].kind == EVERY_SEGMENT ? segment
+		                                   : own.v[i].dev == st.st_dev && own.v[i].ino == st.st_ino &&
+		                                             (own.v[i].kind == SEGMENT) == segment)
 			return true;
 	return false;
 }
@@ -159,7 +163,7 @@ static int call_home(int images)
 }
 
 /* The answer: 'g', 's', 'n', or 0; the descriptor that came with it, or -1. */
-static char ask(int images, unsigned long id, int *out_fd)
+char gwc_ask(int images, const char *what, unsigned long id, int *out_fd)
 {
 	char line[80], answer = 0;
 	union {
@@ -172,7 +176,7 @@ static char ask(int images, unsigned long id, int *out_fd)
 	int fd = call_home(images);
 	if (fd < 0)
 		return 0;
-	int n = snprintf(line, sizeof(line), "shmem %d %lu\n", (int)getpid(), id);
+	int n = snprintf(line, sizeof(line), "%s %d %lu\n", what, (int)getpid(), id);
 	ssize_t got = -1;
 	if (send(fd, line, (size_t)n, MSG_NOSIGNAL) == n)
 		do
@@ -238,7 +242,7 @@ bool gwc_shmem_open(int images, const char *path)
 	if (strcmp(tail, ".img") != 0)
 		return true;
 	int fd;
-	char answer = ask(images, id, &fd);
+	char answer = gwc_ask(images, "shmem", id, &fd);
 	bool ok = answer == 'n' ||
 	          (fd >= 0 && ((answer == 'g' && put_in_place(fd)) || (answer == 's' && fill_segment(fd))));
 	if (fd >= 0)

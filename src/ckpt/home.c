@@ -16,8 +16,8 @@
 struct gw_home {
 	int listener;
 	int waiting; /* connection of the one that waits, -1 */
-	gw_home_object_fn *object;
-	void *object_ctx;
+	gw_home_answer_fn *answer;
+	void *answer_ctx;
 	char path[256];
 };
 
@@ -48,22 +48,32 @@ void gw_home_close(struct gw_home *h)
 	free(h);
 }
 
-void gw_home_serve(struct gw_home *h, gw_home_object_fn *fn, void *ctx)
+void gw_home_serve(struct gw_home *h, gw_home_answer_fn *fn, void *ctx)
 {
-	h->object = fn;
-	h->object_ctx = ctx;
+	h->answer = fn;
+	h->answer_ctx = ctx;
+}
+
+static bool is_question(const char *name)
+{
+	static const char *const all[] = {"shmem", "ipc", "ipc-made"};
+	for (size_t i = 0; i < gw_countof(all); i++)
+		if (!strcmp(name, all[i]))
+			return true;
+	return false;
 }
 
 /* Whoever is not answered gives up, and that is told at the end of CRIU. */
-static void answer_object(struct gw_home *h, int fd, uint64_t id)
+static void answer_question(struct gw_home *h, int fd, const char *what, uint64_t id)
 {
-	static const char word[] = {[GW_HOME_NOT_OURS] = 'n', [GW_HOME_MEMFD] = 'g', [GW_HOME_SEGMENT] = 's'};
+	static const char word[] = {[GW_HOME_NOT_OURS] = 'n', [GW_HOME_GIVEN] = 'g', [GW_HOME_SEGMENT] = 's'};
 	int object = -1;
-	int rc = h->object ? h->object(h->object_ctx, id, &object) : GW_HOME_NOT_OURS;
+	int rc = h->answer ? h->answer(h->answer_ctx, what, id, &object) : GW_HOME_NOT_OURS;
 	if (rc >= 0)
-		rc = gw_send_fds(fd, &word[rc], 1, &object, rc == GW_HOME_NOT_OURS ? 0 : 1);
+		rc = gw_send_fds(fd, &word[rc], 1, &object, rc == GW_HOME_NOT_OURS || object < 0 ? 0 : 1);
 	if (rc < 0)
-		gw_warn("shared memory not handed over", kv_u64("id", id), kv_i64("errno", -rc));
+		gw_warn("a question of CRIU has no answer", kv_str("what", what), kv_u64("id", id),
+		        kv_i64("errno", -rc));
 }
 
 /* 1: it was a question, and is answered. */
@@ -80,8 +90,8 @@ static int accept_caller(struct gw_home *h, const char *point, pid_t *out_pid, p
 	unsigned long task = 0;
 	if (n <= 0 || sscanf(line, "%32s %d %lu", name, &pid, &task) != 3)
 		return gw_fail(e, GW_PEER, EPROTO, "unreadable call on %s", h->path);
-	if (!strcmp(name, "shmem")) {
-		answer_object(h, fd, task);
+	if (is_question(name)) {
+		answer_question(h, fd, name, task);
 		return 1;
 	}
 	if (strcmp(name, point) != 0)

@@ -14,12 +14,17 @@ struct gw_home;
 int gw_home_open(const char *path, struct gw_home **out, struct gw_err *e);
 void gw_home_close(struct gw_home *h); /* whoever waits is told to give up; the socket file goes */
 
-/* CRIU asks for a shared memory object by its id ("shmem PID ID\n") while it
- * is waited for: answered at once with what fn says. */
-enum gw_home_object { GW_HOME_NOT_OURS, GW_HOME_MEMFD, GW_HOME_SEGMENT };
-/* *out_fd is borrowed. < 0: CRIU is told to give up. */
-typedef int gw_home_object_fn(void *ctx, uint64_t id, int *out_fd);
-void gw_home_serve(struct gw_home *h, gw_home_object_fn *fn, void *ctx);
+/* While it is waited for, CRIU asks ("WHAT PID ID\n"), and is answered with what fn says:
+ *
+ *   shmem     a shared memory object   a memfd with it; one to fill a segment from; not ours
+ *   ipc       the IPC namespace        make what is in it; do, and say when; somebody else does
+ *   ipc-made  it has been made         heard
+ *
+ * fn may take its time; others that call wait. */
+enum gw_home_answer { GW_HOME_NOT_OURS, GW_HOME_GIVEN, GW_HOME_SEGMENT };
+/* *out_fd is borrowed, -1: none goes along. < 0: CRIU is told to give up. */
+typedef int gw_home_answer_fn(void *ctx, const char *what, uint64_t id, int *out_fd);
+void gw_home_serve(struct gw_home *h, gw_home_answer_fn *fn, void *ctx);
 
 /* Wait until CRIU is at `point`. watch_pid > 0: fails as soon as that process
  * ends. Fails on another point, at the time-out, or when cancel_fd (-1: none)

@@ -101,7 +101,7 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 	r->runc_pid = o->runc_pid;
 	int rc = gw_home_open(o->home_path, &r->home, e);
 	if (rc == 0)
-		gw_home_serve(r->home, o->object, o->object_ctx);
+		gw_home_serve(r->home, o->answer, o->answer_ctx);
 	if (rc == 0 && !r->foreign)
 		rc = start_runc(r, o, e);
 	if (rc < 0) {

@@ -38,10 +38,10 @@ struct gw_restore_opts {
 	const char *commit_path; /* its existence is what lets the tasks run (move/handover.h); NULL: our word alone */
 	const char *pid_file;
 	int stdio[3]; /* for the container, -1: /dev/null */
-	/* Where CRIU gets shared memory from; the socket at home_path lies in the
-	 * folder above images_dir. NULL: from its images. */
-	gw_home_object_fn *object;
-	void *object_ctx;
+	/* What CRIU asks for (home.h); the socket at home_path lies in the folder
+	 * above images_dir. NULL: all is in its images. */
+	gw_home_answer_fn *answer;
+	void *answer_ctx;
 	int cancel_fd;
 };
 

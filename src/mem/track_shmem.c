@@ -13,6 +13,7 @@
 #include "base/io.h"
 #include "base/scope.h"
 #include "mem/scan.h"
+#include "mem/segments.h"
 #include "mem/track_impl.h"
 #include "mem/track_uffd.h"
 
@@ -32,7 +33,9 @@
  *                       (`witness`): one that is gone counts as written
  *   write(2)            shows nowhere. It takes a descriptor, so a memfd that
  *                       some process has one of is CRIU's
- * What stays unseen: writes of a process outside of the container; a memfd received over a socket, written with
+ *   others              a segment that somebody outside of the container has
+ *                       mapped as well (another one of its pod) is CRIU's
+ * What stays unseen: writes to a memfd of a process outside of the container; a memfd received over a socket, written with
  * write(2) and closed again within one round; SA_NOCLDWAIT with a handler; a mapping made and gone within one round
  * through an O_NOATIME descriptor. */
 enum {
@@ -57,6 +60,7 @@ struct gw_shm {
 	int fd;    /* the object, read-only, without setting its access time */
 	bool ours; /* this time; else CRIU's */
 	bool has_fd;
+	bool elsewhere; /* mapped outside of the container too, so written unseen (System V) */
 	bool whole; /* report all, once */
 	bool told;
 	uint64_t size, held, told_size; /* held: memory it has */
@@ -155,6 +159,7 @@ static int list_mappings(struct gw_tracker *t, bool is_final, struct gw_err *e)
 		o->now_cap = cap;
 		o->nnow = 0;
 		o->has_fd = false;
+		o->elsewhere = false;
 	}
 	for (size_t i = 0; i < t->n; i++) {
 		struct gw_proc *p = t->v[i];
@@ -243,6 +248,28 @@ static void look_for_descriptors(struct gw_tracker *t)
 	for (size_t i = 0; any && i < t->n; i++)
 		if (!t->v[i]->ended && t->v[i]->held)
 			note_descriptors(t, t->v[i]);
+}
+
+/* A pod's containers share their segments. Whoever else has one mapped writes
+ * what the marks of this container's processes do not tell. */
+static void look_for_others(struct gw_tracker *t)
+{
+	struct gw_segment *v = NULL;
+	size_t n = 0;
+	bool any = false;
+	for (size_t i = 0; i < t->nshm; i++)
+		any |= t->shm[i]->kind == GW_SHM_SYSV && t->shm[i]->nnow;
+	int rc = any ? gw_segments_of(t->init_pid, &v, &n) : 0;
+	for (size_t i = 0; any && i < t->nshm; i++) {
+		struct gw_shm *o = t->shm[i];
+		bool found = false;
+		if (o->kind != GW_SHM_SYSV)
+			continue;
+		for (size_t k = 0; rc == 0 && k < n; k++)
+			found |= v[k].id == o->ino && v[k].attached == o->nnow;
+		o->elsewhere = !found;
+	}
+	free(v);
 }
 
 /* The name that CRIU would give the memfd; false: one that we cannot pass on. */
@@ -352,13 +379,14 @@ int gw_shm_list(struct gw_tracker *t, bool is_final, struct gw_err *e)
 		return rc;
 	look_at_children(t);
 	look_for_descriptors(t);
+	look_for_others(t);
 	count_tables(t);
 	for (size_t i = 0; i < t->nshm; i++) {
 		struct gw_shm *o = t->shm[i];
 		for (size_t k = 0; o->fd < 0 && i < GW_SHMEM_MAX && k < o->nnow && !open_by(t, o, &o->now[k]); k++)
 			;
 		o->ours = o->fd >= 0 && look_at_inode(o) && o->nnow && !marks_too_dear(o) && !o->has_fd &&
-		          !has_namesake(t, o);
+		          !o->elsewhere && !has_namesake(t, o);
 		o->whole |= !o->ours || !t->ops->shmem || lost_a_mapping(o);
 	}
 	return 0;

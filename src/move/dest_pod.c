@@ -1,8 +1,10 @@
 /* dest_pod: the containers of one pod arrive in sessions of their own and are
  * committed by one file, the leader's (group.h). */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,7 +18,7 @@
 #include "net/dormant.h"
 #include "net/netns.h"
 
-enum { CONFIG_MAX = 16 << 20 };
+enum { CONFIG_MAX = 16 << 20, IMAGE_HEAD = 8 /* bytes */, IPC_WITHIN_MS = 20000 };
 
 static struct gw_dest *leader_locked(struct gw_daemon *d, const char *leader)
 {
@@ -202,6 +204,64 @@ int gw_dest_pod_pids(struct gw_dest *s, pid_t from, struct gw_err *e)
 	}
 	pthread_mutex_unlock(&s->d->lock);
 	return rc;
+}
+
+/* ---- the IPC namespace ---- */
+
+/* Of an image that holds nothing there are only the eight bytes that say what it is. */
+static bool has_ipc_objects(const struct gw_dest *s)
+{
+	static const char *const kinds[] = {"ipcns-shm-", "ipcns-msg-", "ipcns-sem-"};
+	char path[PATH_MAX + 16];
+	bool any = false;
+	gw_path(path, sizeof(path), "%s/images", s->dir);
+	gw_auto(dir) DIR *d = opendir(path);
+	for (const struct dirent *de; d && !any && (de = readdir(d));)
+		for (size_t i = 0; i < gw_countof(kinds); i++) {
+			struct stat st;
+			if (!strncmp(de->d_name, kinds[i], strlen(kinds[i])))
+				any |= fstatat(dirfd(d), de->d_name, &st, 0) < 0 || st.st_size > IMAGE_HEAD;
+		}
+	return any || !d;
+}
+
+/* 1: made, 0: not yet, < 0: there will be none. */
+static int is_ipc_made(struct gw_dest *s)
+{
+	int rc = -ECANCELED;
+	pthread_mutex_lock(&s->d->lock);
+	struct gw_dest *l = leader_locked(s->d, s->pod_of.leader);
+	if (l) {
+		pthread_mutex_lock(&l->lock);
+		rc = l->state == D_RECEIVING || l->state == D_PREPARED ? l->pod_of.ipc_made : -ECANCELED;
+		pthread_mutex_unlock(&l->lock);
+	}
+	pthread_mutex_unlock(&s->d->lock);
+	return rc;
+}
+
+int gw_dest_pod_ipc(struct gw_dest *s)
+{
+	if (!s->pod_of.member)
+		return s->pod_of.members ? GW_HOME_SEGMENT : GW_HOME_GIVEN;
+	if (!has_ipc_objects(s))
+		return GW_HOME_NOT_OURS;
+	for (uint64_t end = gw_now_ms() + IPC_WITHIN_MS; gw_now_ms() < end;) {
+		int rc = is_ipc_made(s);
+		if (rc != 0)
+			return rc < 0 ? rc : GW_HOME_NOT_OURS;
+		struct pollfd p = {.fd = s->wake_fd, .events = POLLIN};
+		if (poll(&p, 1, 1) > 0)
+			return -ECANCELED;
+	}
+	return -ETIMEDOUT;
+}
+
+void gw_dest_pod_ipc_made(struct gw_dest *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->pod_of.ipc_made = true;
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- what they say to each other over loopback ---- */

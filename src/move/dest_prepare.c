@@ -237,8 +237,8 @@ static int start_restore(struct gw_dest *s, const struct places *p, struct gw_er
 	                             .commit_path = s->commit_file,
 	                             .pid_file = p->pid_file,
 	                             .stdio = {s->stdio[0], s->stdio[1], s->stdio[2]},
-	                             .object = gw_dest_object,
-	                             .object_ctx = s,
+	                             .answer = gw_dest_answer,
+	                             .answer_ctx = s,
 	                             .cancel_fd = s->wake_fd};
 	int rc = gw_restore_start(&ro, &s->restore, e);
 	if (rc == 0 && claimed)

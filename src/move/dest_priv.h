@@ -24,6 +24,7 @@ struct gw_dest_pod {
 	char leader[40];
 	struct gw_dest *others[GW_GROUP_MAX];
 	unsigned nothers;
+	bool ipc_made; /* leader, under its lock: what the IPC namespace has is there */
 	bool counted; /* leader, under the daemon's lock: gw_dest_pod_pids was here */
 };
 
@@ -70,7 +71,7 @@ struct gw_dest {
 
 /* dest_shmem.c */
 int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* the source's list */
-int gw_dest_object(void *dest, uint64_t id, int *out_fd);                /* a gw_home_object_fn */
+int gw_dest_answer(void *dest, const char *what, uint64_t id, int *out_fd); /* a gw_home_answer_fn */
 int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* after the restore: all of it? */
 
 /* dest_pod.c */
@@ -91,6 +92,10 @@ bool gw_dest_pod_led(struct gw_dest *s); /* is its leader's session still there?
 
 /* The container's processes live in the pod's namespace, in which new ones get numbers from `from` on. */
 int gw_dest_pod_pids(struct gw_dest *s, pid_t from, struct gw_err *e);
+
+/* The pod's IPC namespace is one, and in every container's images: the leader's CRIU makes what is in it. */
+int gw_dest_pod_ipc(struct gw_dest *s); /* its answer to CRIU (ckpt/home.h); a container that follows waits here */
+void gw_dest_pod_ipc_made(struct gw_dest *s);
 
 /* dest_files.c */
 int gw_dest_files_prepare(struct gw_dest *s, yyjson_val *trees, struct gw_err *e);

@@ -5,6 +5,7 @@
  * preloaded library, which gives back what it has copied. What the source has
  * listed and CRIU has not asked for would be zero: then nothing is committed. */
 #include <errno.h>
+#include <string.h>
 
 #include "base/scope.h"
 #include "move/dest_priv.h"
@@ -34,9 +35,8 @@ int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e)
 }
 
 /* CRIU keeps 32 bits of an inode; the source lists nothing ambiguous. */
-int gw_dest_object(void *dest, uint64_t id, int *out_fd)
+static int object(struct gw_dest *s, uint64_t id, int *out_fd)
 {
-	struct gw_dest *s = dest;
 	struct gw_err e;
 	for (size_t i = 0; i < s->nshmem; i++) {
 		struct gw_dest_object *o = &s->shmem[i];
@@ -46,9 +46,19 @@ int gw_dest_object(void *dest, uint64_t id, int *out_fd)
 		if (rc < 0)
 			return rc;
 		o->taken = true;
-		return o->sysv ? GW_HOME_SEGMENT : GW_HOME_MEMFD;
+		return o->sysv ? GW_HOME_SEGMENT : GW_HOME_GIVEN;
 	}
 	return GW_HOME_NOT_OURS;
+}
+
+int gw_dest_answer(void *dest, const char *what, uint64_t id, int *out_fd)
+{
+	if (!strcmp(what, "shmem"))
+		return object(dest, id, out_fd);
+	if (!strcmp(what, "ipc"))
+		return gw_dest_pod_ipc(dest);
+	gw_dest_pod_ipc_made(dest);
+	return GW_HOME_GIVEN;
 }
 
 int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e)

@@ -37,6 +37,7 @@ void gw_group_unref(struct gw_group *g)
 		return;
 	pthread_cond_destroy(&g->changed);
 	pthread_mutex_destroy(&g->lock);
+	free(g->segments);
 	free(g);
 }
 
@@ -89,6 +90,18 @@ int gw_group_meet(struct gw_group *g, enum gw_group_stage s, struct gw_err *e)
 {
 	gw_group_arrive(g, s);
 	return gw_group_wait(g, s, 0, e);
+}
+
+int gw_group_add_segment(struct gw_group *g, const struct gw_group_segment *s)
+{
+	pthread_mutex_lock(&g->lock);
+	struct gw_group_segment *more = reallocarray(g->segments, g->nsegments + 1, sizeof(*more));
+	if (more) {
+		g->segments = more;
+		g->segments[g->nsegments++] = *s;
+	}
+	pthread_mutex_unlock(&g->lock);
+	return more ? 0 : -ENOMEM;
 }
 
 void gw_group_fail(struct gw_group *g, const struct gw_err *why)

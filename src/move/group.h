@@ -1,6 +1,7 @@
 #pragma once
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/gw_err.h"
 
@@ -16,7 +17,8 @@
  *   READY      the target's containers are being created
  *   ARMED      restore and dump of each wait
  *   SHUT       the pod's packets are held (leader)
- *   FROZEN     nobody runs: now each is saved
+ *   FROZEN     nobody runs
+ *   LISTED     each has named the shared memory that is its to move: now each is saved
  *   RESTORED   every copy is rebuilt and held
  *   COMMITTING each has it in its journal: now the leader commits
  *   then its outcome is everybody's.
@@ -30,11 +32,17 @@ enum gw_group_stage {
 	GW_GROUP_ARMED,
 	GW_GROUP_SHUT,
 	GW_GROUP_FROZEN,
+	GW_GROUP_LISTED,
 	GW_GROUP_RESTORED,
 	GW_GROUP_COMMITTING,
 	GW_GROUP_STAGES
 };
 enum { GW_GROUP_MAX = 16 };
+
+/* A System V segment: they are the pod's, and each is moved by one container at most. */
+struct gw_group_segment {
+	uint64_t dev, ino;
+};
 
 struct gw_group {
 	pthread_mutex_t lock;
@@ -43,6 +51,8 @@ struct gw_group {
 	bool failed, decided, committed;
 	struct gw_err why;
 	char leader[40]; /* its migration's id: the pod's */
+	struct gw_group_segment *segments;
+	size_t nsegments;
 };
 
 struct gw_group *gw_group_new(const char *leader, unsigned members);
@@ -56,6 +66,8 @@ bool gw_group_all(struct gw_group *g, enum gw_group_stage s, unsigned n);
 /* Wait until n (0: all) have arrived. Fails with what another one failed with. */
 int gw_group_wait(struct gw_group *g, enum gw_group_stage s, unsigned n, struct gw_err *e);
 int gw_group_meet(struct gw_group *g, enum gw_group_stage s, struct gw_err *e); /* arrive, and wait for all */
+/* Between FROZEN and LISTED; read without the lock after it. < 0: -ENOMEM. */
+int gw_group_add_segment(struct gw_group *g, const struct gw_group_segment *s);
 /* The first failure counts. */
 void gw_group_fail(struct gw_group *g, const struct gw_err *why);
 int gw_group_failed(struct gw_group *g, struct gw_err *e); /* 0: nobody has */

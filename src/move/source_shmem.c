@@ -12,8 +12,9 @@
 #include "move/source_priv.h"
 
 struct object {
-	uint64_t dev, ino, is_sysv; /* as in the file */
+	uint64_t dev, ino, kind; /* as in the file */
 };
+enum { MEMFD, SEGMENT, EVERY_SEGMENT };
 
 struct list {
 	yyjson_mut_doc *doc;
@@ -30,7 +31,7 @@ static int on_object(void *ctx, const struct gw_space *sp, struct gw_err *e)
 		return gw_fail(e, GW_SYS, E2BIG, "list more than %d shared memory objects", GW_SHMEM_MAX);
 	if (fstat(sp->fd, &st) < 0)
 		return gw_fail(e, GW_SYS, errno, "look at shared memory %lu", (unsigned long)sp->shmid);
-	l->v[l->n++] = (struct object){.dev = st.st_dev, .ino = st.st_ino, .is_sysv = sp->sysv};
+	l->v[l->n++] = (struct object){.dev = st.st_dev, .ino = st.st_ino, .kind = sp->sysv ? SEGMENT : MEMFD};
 	yyjson_mut_val *o = yyjson_mut_arr_add_obj(l->doc, l->told);
 	yyjson_mut_obj_add_uint(l->doc, o, "space", sp->id);
 	yyjson_mut_obj_add_uint(l->doc, o, "shmid", sp->shmid);
@@ -39,10 +40,31 @@ static int on_object(void *ctx, const struct gw_space *sp, struct gw_err *e)
 	return 0;
 }
 
-static int write_list(int dirfd, const struct list *l, struct gw_err *e)
+/* Segments are in the dump of every container of a pod. What one of them moves none
+ * dumps; what none moves the leader does. */
+static int agree(struct gw_source *s, const struct list *l, struct gw_err *e)
 {
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && s->group && i < l->n; i++)
+		if (l->v[i].kind == SEGMENT)
+			rc = gw_group_add_segment(s->group, &(struct gw_group_segment){l->v[i].dev, l->v[i].ino});
+	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "list shared memory") : gw_group_meet(s->group, GW_GROUP_LISTED, e);
+}
+
+static int write_list(const struct gw_source *s, int dirfd, const struct list *l, struct gw_err *e)
+{
+	const struct object every = {.kind = EVERY_SEGMENT};
+	const struct gw_group *g = s->group;
+	if (!l->n && !s->member && (!g || !g->nsegments))
+		return 0;
 	gw_auto(fd) int fd = openat(dirfd, "shmem", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	int rc = fd < 0 ? -errno : gw_write_full(fd, l->v, l->n * sizeof(l->v[0]));
+	if (rc == 0 && s->member)
+		rc = gw_write_full(fd, &every, sizeof(every));
+	for (size_t i = 0; rc == 0 && g && !s->member && i < g->nsegments; i++) {
+		const struct object o = {g->segments[i].dev, g->segments[i].ino, SEGMENT};
+		rc = gw_write_full(fd, &o, sizeof(o));
+	}
 	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "write the list of shared memory") : 0;
 }
 
@@ -56,8 +78,10 @@ int gw_source_shmem(struct gw_source *s, int dirfd, struct gw_err *e)
 	l->told = yyjson_mut_arr(m.doc);
 	yyjson_mut_obj_add_val(m.doc, m.root, "objects", l->told);
 	int rc = gw_tracker_shmem(s->tracker, on_object, l, e);
-	if (rc == 0 && l->n)
-		rc = write_list(dirfd, l, e);
+	if (rc == 0)
+		rc = agree(s, l, e);
+	if (rc == 0)
+		rc = write_list(s, dirfd, l, e);
 	if (rc < 0 || !l->n) {
 		yyjson_mut_doc_free(m.doc);
 		return rc;

@@ -136,10 +136,10 @@ static pid_t asker(const char *line)
 	return pid;
 }
 
-static int object_of(void *ctx, uint64_t id, int *out_fd)
+static int object_of(void *ctx, const char *what, uint64_t id, int *out_fd)
 {
 	*out_fd = *(int *)ctx;
-	return id == 7 ? GW_HOME_MEMFD : id == 8 ? GW_HOME_SEGMENT : id == 9 ? -EIO : GW_HOME_NOT_OURS;
+	return id == 7 ? GW_HOME_GIVEN : id == 8 ? GW_HOME_SEGMENT : id == 9 ? -EIO : GW_HOME_NOT_OURS;
 }
 
 static void objects_are_given_while_a_point_is_waited_for(void **state)

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 
 #include "base/gw_err.h"
 #include "track_rig.h"
@@ -134,6 +135,40 @@ static void a_memfd_with_a_descriptor_is_left_to_criu(void **state)
 	assert_int_equal(r->nours, 0);
 }
 
+/* The segment of a victim, by who made it: "key shmid perms size cpid ...". */
+static int segment_of(pid_t pid)
+{
+	char line[512];
+	int id = -1, at;
+	pid_t maker;
+	FILE *f = fopen("/proc/sysvipc/shm", "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%*d %d %*o %*u %d", &at, &maker) == 2 && maker == pid)
+			id = at;
+	if (f)
+		fclose(f);
+	return id;
+}
+
+static void a_segment_that_others_have_too_is_left_to_criu(void **state)
+{
+	struct rig *r = *state;
+	struct rig_victim *v = begin(r, "sysv");
+	rig_round(r);
+	char *mine = shmat(segment_of(v->pid), NULL, 0);
+	assert_true(mine != (void *)-1);
+	rig_round(r);
+	mine[0]++; /* as no mark of the victim's tells */
+	rig_final(r);
+	assert_int_equal(r->nours, 0);
+	rig_thaw(r);
+	assert_int_equal(shmdt(mine), 0);
+	(void)rig_step(v, 'w');
+	rig_round(r);
+	rig_final(r);
+	assert_int_equal(r->nours, 1);
+}
+
 static void marks_that_would_cost_too_much_are_not_set(void **state)
 {
 	struct rig *r = *state;
@@ -188,6 +223,7 @@ int main(void)
 	        TEST(a_segment_attached_and_detached_is_seen),
 	        TEST(an_object_that_grows_is_followed),
 	        TEST(a_memfd_with_a_descriptor_is_left_to_criu),
+	        TEST(a_segment_that_others_have_too_is_left_to_criu),
 	        TEST(marks_that_would_cost_too_much_are_not_set),
 	        TEST(quiet_shared_memory_is_not_reported_again),
 	};
