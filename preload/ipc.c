@@ -42,13 +42,15 @@ static int empty_image(int images, const char *path)
 	char head[IMAGE_HEAD];
 	int from = (int)syscall(SYS_openat, images, path, O_RDONLY | O_CLOEXEC);
 	int fd = from < 0 ? -1 : (int)syscall(SYS_memfd_create, "ipc", MFD_CLOEXEC);
-	if (fd >= 0 && (pread(from, head, sizeof(head), 0) != sizeof(head) ||
-	                pwrite(fd, head, sizeof(head), 0) != sizeof(head))) {
+	if (fd >= 0 &&
+	    (pread(from, head, sizeof(head), 0) != sizeof(head) || pwrite(fd, head, sizeof(head), 0) != sizeof(head))) {
 		close(fd);
 		fd = -1;
 	}
+	int err = errno;
 	if (from >= 0)
 		close(from);
+	errno = err;
 	return fd;
 }
 
@@ -84,9 +86,10 @@ bool gwc_ipc_open(int images, const char *path, int *out_fd)
 	if (starts(path, "ipcns-var-"))
 		return ask_first(images);
 	last_opened = starts(path, "ipcns-sem-"); /* semaphores are the last */
-	if (made && (last_opened || starts(path, "ipcns-msg-")))
-		return (*out_fd = empty_image(images, path)) >= 0;
-	return true;
+	if (!made || (!last_opened && !starts(path, "ipcns-msg-")))
+		return true;
+	*out_fd = empty_image(images, path);
+	return *out_fd >= 0 || errno == ENOENT; /* CRIU keeps no image that has no entries */
 }
 
 bool gwc_ipc_made(void)

@@ -21,6 +21,7 @@ static const char head[] =
         "are right, but go in the freeze: it grows with them. So does, once, all of an object that a process which "
         "maps it has gone from, or forked and reaped, since the last round; and all shared memory where soft-dirty "
         "is the backend.\n"
+        "- System V segments that several containers of a pod have mapped go in the freeze.\n"
         "- Pages shared by fork are sent, stored and restored once per process.\n"
         "- A destination with strict reverse path filtering (net.ipv4.conf.all.rp_filter=1) can cost a connection with "
         "unsent data one second.\n"

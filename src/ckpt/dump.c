@@ -240,6 +240,8 @@ int gw_dump_start(const struct gw_dump_opts *o, struct gw_dump **out, struct gw_
 	if (rc == 0)
 		rc = write_descriptors(o, e);
 	if (rc == 0)
+		rc = gw_home_plugin(o->home_path, o->preload, e);
+	if (rc == 0)
 		rc = gw_home_open(o->home_path, &d->home, e);
 	if (rc == 0)
 		rc = gw_criu_open(&(struct gw_criu_opts){.program = o->criu, .nice = GW_FREEZE_NICE, .env = env},

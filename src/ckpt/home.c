@@ -1,6 +1,7 @@
 #include "ckpt/home.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,18 @@ int gw_home_open(const char *path, struct gw_home **out, struct gw_err *e)
 	return 0;
 }
 
+int gw_home_plugin(const char *home_path, const char *preload, struct gw_err *e)
+{
+	char dir[PATH_MAX], link[PATH_MAX + 16];
+	const char *slash = strrchr(home_path, '/');
+	gw_path(dir, sizeof(dir), "%.*s/plugins", slash ? (int)(slash - home_path) : 0, home_path);
+	gw_path(link, sizeof(link), "%s/godwit.so", dir);
+	int rc = gw_mkdirs(dir, e);
+	if (rc == 0 && symlink(preload, link) < 0 && errno != EEXIST)
+		rc = gw_fail(e, GW_SYS, errno, "make %s", link);
+	return rc;
+}
+
 void gw_home_close(struct gw_home *h)
 {
 	if (!h)
@@ -56,7 +69,7 @@ void gw_home_serve(struct gw_home *h, gw_home_answer_fn *fn, void *ctx)
 
 static bool is_question(const char *name)
 {
-	static const char *const all[] = {"shmem", "ipc", "ipc-made"};
+	static const char *const all[] = {"shmem", "ipc", "ipc-made", "unix"};
 	for (size_t i = 0; i < gw_countof(all); i++)
 		if (!strcmp(name, all[i]))
 			return true;

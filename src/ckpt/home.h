@@ -19,8 +19,11 @@ void gw_home_close(struct gw_home *h); /* whoever waits is told to give up; the 
  *   shmem     a shared memory object   a memfd with it; one to fill a segment from; not ours
  *   ipc       the IPC namespace        make what is in it; do, and say when; somebody else does
  *   ipc-made  it has been made         heard
+ *   unix      a unix socket, by its inode on the source: connected with another container's
  *
  * fn may take its time; others that call wait. */
+/* CRIU also finds a folder "plugins" beside the socket (preload/unix.c): made by this. */
+int gw_home_plugin(const char *home_path, const char *preload, struct gw_err *e);
 enum gw_home_answer { GW_HOME_NOT_OURS, GW_HOME_GIVEN, GW_HOME_SEGMENT };
 /* *out_fd is borrowed, -1: none goes along. < 0: CRIU is told to give up. */
 typedef int gw_home_answer_fn(void *ctx, const char *what, uint64_t id, int *out_fd);

@@ -99,7 +99,9 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 	r->cancel_fd = o->cancel_fd;
 	r->foreign = o->runc_pid > 0;
 	r->runc_pid = o->runc_pid;
-	int rc = gw_home_open(o->home_path, &r->home, e);
+	int rc = gw_home_plugin(o->home_path, o->preload, e);
+	if (rc == 0)
+		rc = gw_home_open(o->home_path, &r->home, e);
 	if (rc == 0)
 		gw_home_serve(r->home, o->answer, o->answer_ctx);
 	if (rc == 0 && !r->foreign)

@@ -35,9 +35,9 @@
  *                       some process has one of is CRIU's
  *   others              a segment that somebody outside of the container has
  *                       mapped as well (another one of its pod) is CRIU's
- * What stays unseen: writes to a memfd of a process outside of the container; a memfd received over a socket, written with
- * write(2) and closed again within one round; SA_NOCLDWAIT with a handler; a mapping made and gone within one round
- * through an O_NOATIME descriptor. */
+ * What stays unseen: writes to a memfd of a process outside of the container; a memfd received over a socket, written
+ * with write(2) and closed again within one round; SA_NOCLDWAIT with a handler; a mapping made and gone within one
+ * round through an O_NOATIME descriptor. */
 enum {
 	SETTLED_MS = 100,
 	TABLES_MIN = 64 << 20,
@@ -61,7 +61,7 @@ struct gw_shm {
 	bool ours; /* this time; else CRIU's */
 	bool has_fd;
 	bool elsewhere; /* mapped outside of the container too, so written unseen (System V) */
-	bool whole; /* report all, once */
+	bool whole;     /* report all, once */
 	bool told;
 	uint64_t size, held, told_size; /* held: memory it has */
 	struct timespec atime;          /* as of the last look */

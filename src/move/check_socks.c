@@ -1,15 +1,13 @@
 /* check_socks: sockets whose other end or place is outside the container.
  *
- * Unix sockets by NETLINK_SOCK_DIAG in the container's network namespace
- * (linux/unix_diag.h): the peer's inode must be one that the container's
- * processes hold. What waits in accept queues is looked at several times: a
- * server that is busy for a moment is no reason. */
+ * Unix sockets by net/usock.h in the container's network namespace: the peer's
+ * inode must be one that the container's processes hold, or others of its pod. What
+ * waits in accept queues is looked at several times: a server that is busy for a
+ * moment is no reason. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
-#include <linux/unix_diag.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,118 +18,13 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/scope.h"
+#include "ckpt/freezer.h"
 #include "move/check_look.h"
 #include "net/netns.h"
-#include "net/nl.h"
+#include "net/usock.h"
 
 /* A server on a busy machine may not run for a while: a quarter of a second is no slowness any more. */
-enum { LOOKS = 5, PLAIN_LOOKS = 60, LOOK_AGAIN_US = 4000, NAME_BYTES = 108, SHUT_BOTH = 3 };
-
-struct usock {
-	uint32_t ino, peer;
-	uint8_t type, state, shutdown;
-	uint32_t unread; /* bytes it sent that nobody has read */
-	uint32_t nicons;
-	uint32_t *icons;           /* owned: the clients' inodes, 0: closed already */
-	char name[NAME_BYTES + 1]; /* '@' first: abstract; "": none */
-};
-
-struct utable {
-	struct usock *s;
-	size_t n, cap;
-};
-
-static void reset(void *data)
-{
-	struct utable *t = data;
-	for (size_t i = 0; i < t->n; i++)
-		free(t->s[i].icons);
-	t->n = 0;
-}
-
-static void utable_done(struct utable *t)
-{
-	reset(t);
-	free(t->s);
-}
-
-static void take_name(struct usock *u, const struct nlattr *a)
-{
-	size_t n = mnl_attr_get_payload_len(a);
-	const char *p = mnl_attr_get_payload(a);
-	if (n > NAME_BYTES)
-		n = NAME_BYTES;
-	memcpy(u->name, p, n);
-	u->name[n] = 0;
-	if (n && !u->name[0])
-		u->name[0] = '@';
-}
-
-static void take_attr(struct usock *u, const struct nlattr *a)
-{
-	size_t n = mnl_attr_get_payload_len(a);
-	switch (mnl_attr_get_type(a)) {
-	case UNIX_DIAG_NAME: take_name(u, a); break;
-	case UNIX_DIAG_PEER: u->peer = n >= sizeof(u->peer) ? mnl_attr_get_u32(a) : 0; break;
-	case UNIX_DIAG_SHUTDOWN: u->shutdown = n ? mnl_attr_get_u8(a) : 0; break;
-	case UNIX_DIAG_RQLEN:
-		if (n >= sizeof(struct unix_diag_rqlen))
-			u->unread = ((const struct unix_diag_rqlen *)mnl_attr_get_payload(a))->udiag_wqueue;
-		break;
-	case UNIX_DIAG_ICONS:
-		free(u->icons);
-		u->icons = malloc(n ?: 1);
-		u->nicons = u->icons ? (uint32_t)(n / sizeof(uint32_t)) : 0;
-		if (u->icons)
-			memcpy(u->icons, mnl_attr_get_payload(a), u->nicons * sizeof(uint32_t));
-		break;
-	default: break;
-	}
-}
-
-static int on_unix(const struct nlmsghdr *h, void *data)
-{
-	struct utable *t = data;
-	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY || mnl_nlmsg_get_payload_len(h) < sizeof(struct unix_diag_msg))
-		return MNL_CB_OK;
-	const struct unix_diag_msg *m = mnl_nlmsg_get_payload(h);
-	void *array = t->s;
-	if (gw_look_grow(&array, &t->cap, t->n, sizeof(*t->s)) < 0) {
-		errno = ENOMEM;
-		return MNL_CB_ERROR;
-	}
-	t->s = array;
-	struct usock *u = &t->s[t->n++];
-	*u = (struct usock){.ino = m->udiag_ino, .type = m->udiag_type, .state = m->udiag_state};
-	gw_nl_each(a, h, sizeof(*m)) take_attr(u, a);
-	return MNL_CB_OK;
-}
-
-static int by_ino(const void *a, const void *b)
-{
-	const struct usock *x = a, *y = b;
-	return (x->ino > y->ino) - (x->ino < y->ino);
-}
-
-static int read_unix(struct gw_nl *n, struct utable *t, struct gw_err *e)
-{
-	struct gw_nl_msg m;
-	struct nlmsghdr *h = gw_nl_start(&m, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, sizeof(struct unix_diag_req));
-	struct unix_diag_req *r = mnl_nlmsg_get_payload(h);
-	r->sdiag_family = AF_UNIX;
-	r->udiag_states = UINT32_MAX;
-	r->udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN;
-	int rc = gw_nl_ask(n, h, on_unix, reset, t, "list the unix sockets", e);
-	if (rc == 0 && t->n)
-		qsort(t->s, t->n, sizeof(*t->s), by_ino);
-	return rc;
-}
-
-static const struct usock *find(const struct utable *t, uint32_t ino)
-{
-	const struct usock key = {.ino = ino};
-	return t->n ? bsearch(&key, t->s, t->n, sizeof(key), by_ino) : NULL;
-}
+enum { LOOKS = 5, PLAIN_LOOKS = 60, LOOK_AGAIN_US = 4000, SHUT_BOTH = 3 };
 
 static int sock_by_ino(const void *a, const void *b)
 {
@@ -146,9 +39,9 @@ static const struct gw_look_sock *held(const struct gw_look *l, uint64_t ino)
 }
 
 /* The other end's name, by the tables of the container and of the host. */
-static const char *name_of(const struct utable *t, const struct utable *host, const struct usock *u)
+static const char *name_of(const struct gw_usocks *t, const struct gw_usocks *host, const struct gw_usock *u)
 {
-	const struct usock *p = find(t, u->peer) ?: find(host, u->peer);
+	const struct gw_usock *p = gw_usocks_find(t, u->peer) ?: gw_usocks_find(host, u->peer);
 	return p && p->name[0] ? p->name : u->name[0] ? u->name : "one without a name";
 }
 
@@ -160,12 +53,12 @@ static void outside(struct gw_look *l, const struct gw_look_sock *s, const char 
 }
 
 /* CRIU makes a waiting connection again, but can't get at what it sent. */
-static void look_listener(struct gw_look *l, const struct utable *t, const struct gw_look_sock *s,
-                          const struct usock *u)
+static void look_listener(struct gw_look *l, const struct gw_usocks *t, const struct gw_look_sock *s,
+                          const struct gw_usock *u)
 {
 	const char *who = l->procs[s->proc].who;
 	for (uint32_t i = 0; i < u->nicons; i++) {
-		const struct usock *client = find(t, u->icons[i]);
+		const struct gw_usock *client = gw_usocks_find(t, u->icons[i]);
 		if (u->icons[i] == 0)
 			gw_reasons_add(l->out, "PendingConnections",
 			               "%s does not accept a connection to %s that was closed (fd %d)", who, u->name,
@@ -182,7 +75,7 @@ static void look_listener(struct gw_look *l, const struct utable *t, const struc
 }
 
 /* In a listener's queue? Then its peer has no inode yet. */
-static const struct usock *waits_at(const struct gw_look *l, const struct utable *t, uint32_t ino)
+static const struct gw_usock *waits_at(const struct gw_look *l, const struct gw_usocks *t, uint32_t ino)
 {
 	for (size_t i = 0; i < t->n; i++)
 		for (uint32_t k = 0; k < t->s[i].nicons; k++)
@@ -191,26 +84,63 @@ static const struct usock *waits_at(const struct gw_look *l, const struct utable
 	return NULL;
 }
 
-static void look_one(struct gw_look *l, const struct utable *t, const struct utable *host, const struct gw_look_sock *s)
+struct pod_search {
+	uint32_t ino;
+	bool found;
+};
+
+static int look_for_ino(void *ctx, pid_t pid)
 {
-	const struct usock *u = find(t, (uint32_t)s->ino);
+	struct pod_search *f = ctx;
+	char path[64], to[64], want[64];
+	gw_path(path, sizeof(path), "/proc/%d/fd", pid);
+	gw_path(want, sizeof(want), "socket:[%u]", f->ino);
+	gw_auto(dir) DIR *d = opendir(path);
+	for (const struct dirent *de; !f->found && d && (de = readdir(d));) {
+		ssize_t n = readlinkat(dirfd(d), de->d_name, to, sizeof(to) - 1);
+		to[n > 0 ? n : 0] = 0;
+		f->found = !strcmp(to, want);
+	}
+	return 0;
+}
+
+/* Is a process of another container of the pod at the other end of a stream? The
+ * containers move together (links.h); the pod's cgroup is above the container's. */
+static bool is_in_pod(const struct gw_look *l, const struct gw_usock *u)
+{
+	char dir[PATH_MAX];
+	struct pod_search f = {.ino = u->peer};
+	if (!gw_look_is_pods(l) || (u->type != SOCK_STREAM && u->type != SOCK_SEQPACKET))
+		return false;
+	(void)snprintf(dir, sizeof(dir), "%s", l->c->freezer_dir);
+	char *slash = strrchr(dir, '/');
+	if (!slash || slash == dir)
+		return false;
+	*slash = 0;
+	return gw_freezer_each(dir, look_for_ino, &f) == 0 && f.found;
+}
+
+static void look_one(struct gw_look *l, const struct gw_usocks *t, const struct gw_usocks *host,
+                     const struct gw_look_sock *s)
+{
+	const struct gw_usock *u = gw_usocks_find(t, (uint32_t)s->ino);
 	const char *who = l->procs[s->proc].who;
 	if (!u) {
-		const struct usock *there = find(host, (uint32_t)s->ino);
+		const struct gw_usock *there = gw_usocks_find(host, (uint32_t)s->ino);
 		gw_reasons_add(l->out, "SocketOutside", "%s has a unix socket of another network namespace: %s (fd %d)",
 		               who, there && there->name[0] ? there->name : "one without a name", s->fd);
 		return;
 	}
 	if (u->state == TCP_LISTEN)
 		look_listener(l, t, s, u);
-	else if (u->peer && !held(l, u->peer))
+	else if (u->peer && !held(l, u->peer) && !is_in_pod(l, u))
 		outside(l, s, name_of(t, host, u));
 	else if (!u->peer && u->state == TCP_ESTABLISHED && u->type != SOCK_DGRAM && u->shutdown != SHUT_BOTH &&
 	         !waits_at(l, t, u->ino))
 		outside(l, s, "one that has not accepted it");
 }
 
-static bool any_waiting(const struct gw_look *l, const struct utable *t)
+static bool any_waiting(const struct gw_look *l, const struct gw_usocks *t)
 {
 	for (size_t i = 0; i < t->n; i++)
 		if (t->s[i].state == TCP_LISTEN && t->s[i].nicons && held(l, t->s[i].ino))
@@ -218,32 +148,31 @@ static bool any_waiting(const struct gw_look *l, const struct utable *t)
 	return false;
 }
 
-static int host_table(struct utable *t, struct gw_err *e)
+static int host_table(struct gw_usocks *t, struct gw_err *e)
 {
 	gw_auto(nl) struct gw_nl n = {0};
 	int rc = gw_nl_open(NETLINK_SOCK_DIAG, &n, e);
-	return rc < 0 ? rc : read_unix(&n, t, e);
+	return rc < 0 ? rc : gw_usocks_read(&n, t, e);
 }
 
 static int look_unix(struct gw_look *l, int netns, struct gw_err *e)
 {
-	struct utable t = {0}, host = {0};
+	struct gw_usocks t = {0}, host = {0};
 	gw_auto(nl) struct gw_nl n = {0};
 	int rc = gw_nl_open_in(netns, NETLINK_SOCK_DIAG, &n, e);
 	if (rc == 0)
 		rc = host_table(&host, e);
 	if (rc == 0)
-		rc = read_unix(&n, &t, e);
+		rc = gw_usocks_read(&n, &t, e);
 	for (unsigned k = 1; rc == 0 && k < LOOKS && any_waiting(l, &t); k++) {
 		gw_sleep_us(LOOK_AGAIN_US);
-		reset(&t);
-		rc = read_unix(&n, &t, e);
+		rc = gw_usocks_read(&n, &t, e);
 	}
 	for (size_t i = 0; rc == 0 && i < l->nsocks; i++)
 		if (l->socks[i].kind == GW_SK_UNIX)
 			look_one(l, &t, &host, &l->socks[i]);
-	utable_done(&t);
-	utable_done(&host);
+	gw_usocks_done(&t);
+	gw_usocks_done(&host);
 	return rc;
 }
 

@@ -108,9 +108,18 @@ const struct gw_reason_row gw_reason_table[] = {
             "container's network).",
             "Let the program open it itself inside the container."),
         ROW("UnixSocketOutside",
-            "A unix socket is connected to a process outside the container (a sidecar, docker.sock, a log daemon).",
-            "Connect by TCP, or close the connection before moving; a socket shared within a pod moves with the whole "
-            "pod."),
+            "A unix socket is connected to a process outside the container (docker.sock, a log daemon). Streams "
+            "between "
+            "two containers of one pod move with it, datagram sockets do not.",
+            "Connect by TCP, or close the connection before moving; within a pod use a stream or seqpacket socket."),
+        ROW("UnixSocketBusy",
+            "A unix socket between two containers of a pod holds unread descriptors or credentials. Found while "
+            "moving.",
+            "Try again; a program that does not read should be looked at."),
+        ROW("UnixSocketShared",
+            "Processes of two containers of a pod have the same unix socket (one was passed to the other). Found while "
+            "moving.",
+            "Let each container have a connection of its own."),
         ROW("PendingConnections", "A server does not accept connections that wait in its queue; CRIU cannot save them.",
             "Try again when it accepts; a listener that nobody serves should be closed."),
         ROW("UnreadDatagrams", "Datagrams wait on a UDP socket and are not read; CRIU does not save them.",

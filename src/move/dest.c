@@ -69,6 +69,8 @@ static void session_free(struct gw_dest *s)
 	gw_journal_done(&s->journal);
 	free(s->descriptors);
 	free(s->shmem);
+	gw_dest_links_drop(&s->pod_of);
+	free(s->pod_of.links);
 	for (int i = 0; i < 3; i++)
 		if (s->stdio[i] >= 0)
 			(void)close(s->stdio[i]);
@@ -353,6 +355,8 @@ static int on_msg(struct gw_dest *s, struct gw_conn *c, const char *type, yyjson
 	}
 	if (!strcmp(type, "shmem"))
 		return gw_dest_shmem(s, o, e);
+	if (!strcmp(type, "links"))
+		return (rc = gw_dest_links(s, e)) < 0 ? rc : gw_msg_send_type(c, "linked", e);
 	if (!strcmp(type, "claims?")) {
 		struct gw_msg m = gw_msg_new("claims");
 		gw_claim_keep(s->d, s->claim_mig, s->claim_name);

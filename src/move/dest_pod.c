@@ -114,10 +114,13 @@ static int all_ready(struct gw_dest *s, struct gw_err *e)
 		ready += o->state == D_PREPARED;
 		pthread_mutex_unlock(&o->lock);
 	}
-	return ready >= s->pod_of.members
-	               ? 0
-	               : gw_fail(e, GW_PEER, EPROTO, "commit of a pod with %u of %u containers ready", ready,
-	                         s->pod_of.members);
+	if (ready < s->pod_of.members)
+		return gw_fail(e, GW_PEER, EPROTO, "commit of a pod with %u of %u containers ready", ready,
+		               s->pod_of.members);
+	if (!gw_dest_links_given(&s->pod_of))
+		return gw_fail(e, GW_SYS, EPROTO, "a unix connection between two containers has an end that none took");
+	gw_dest_links_drop(&s->pod_of);
+	return 0;
 }
 
 /* i 0: s itself. */
@@ -189,9 +192,10 @@ int gw_dest_pod_pids(struct gw_dest *s, pid_t from, struct gw_err *e)
 	char path[PATH_MAX] = "";
 	int rc = namespace_path(s->claim.bundle, "pid", path, sizeof(path), e);
 	if (rc == 0 && !path[0])
-		return gw_fail(e, GW_INPUT, EINVAL,
-		               "container %s of the target has a process namespace of its own, the source shares its pod's",
-		               s->container);
+		return gw_fail(
+		        e, GW_INPUT, EINVAL,
+		        "container %s of the target has a process namespace of its own, the source shares its pod's",
+		        s->container);
 	if (rc < 0)
 		return rc;
 	pthread_mutex_lock(&s->d->lock);
@@ -255,6 +259,21 @@ int gw_dest_pod_ipc(struct gw_dest *s)
 			return -ECANCELED;
 	}
 	return -ETIMEDOUT;
+}
+
+int gw_dest_pod_socket(struct gw_dest *s, uint32_t ino, int *out_fd)
+{
+	int fd = -ECANCELED;
+	pthread_mutex_lock(&s->d->lock);
+	struct gw_dest *l = s->pod_of.members ? leader_locked(s->d, s->pod_of.leader) : NULL;
+	if (l) {
+		pthread_mutex_lock(&l->lock);
+		fd = gw_dest_link_end(&l->pod_of, ino);
+		pthread_mutex_unlock(&l->lock);
+	}
+	pthread_mutex_unlock(&s->d->lock);
+	*out_fd = fd;
+	return fd < 0 ? fd : GW_HOME_GIVEN;
 }
 
 void gw_dest_pod_ipc_made(struct gw_dest *s)

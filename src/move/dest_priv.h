@@ -24,8 +24,10 @@ struct gw_dest_pod {
 	char leader[40];
 	struct gw_dest *others[GW_GROUP_MAX];
 	unsigned nothers;
+	struct gw_dest_link *links; /* leader, under its lock: dest_socks.c */
+	size_t nlinks;
 	bool ipc_made; /* leader, under its lock: what the IPC namespace has is there */
-	bool counted; /* leader, under the daemon's lock: gw_dest_pod_pids was here */
+	bool counted;  /* leader, under the daemon's lock: gw_dest_pod_pids was here */
 };
 
 struct gw_dest {
@@ -70,9 +72,9 @@ struct gw_dest {
 };
 
 /* dest_shmem.c */
-int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* the source's list */
+int gw_dest_shmem(struct gw_dest *s, yyjson_val *msg, struct gw_err *e);    /* the source's list */
 int gw_dest_answer(void *dest, const char *what, uint64_t id, int *out_fd); /* a gw_home_answer_fn */
-int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);      /* after the restore: all of it? */
+int gw_dest_shmem_taken(const struct gw_dest *s, struct gw_err *e);         /* after the restore: all of it? */
 
 /* dest_pod.c */
 int gw_dest_pod_join(struct gw_dest *s, yyjson_val *msg, struct gw_err *e); /* at prepare */
@@ -96,6 +98,13 @@ int gw_dest_pod_pids(struct gw_dest *s, pid_t from, struct gw_err *e);
 /* The pod's IPC namespace is one, and in every container's images: the leader's CRIU makes what is in it. */
 int gw_dest_pod_ipc(struct gw_dest *s); /* its answer to CRIU (ckpt/home.h); a container that follows waits here */
 void gw_dest_pod_ipc_made(struct gw_dest *s);
+
+/* dest_socks.c: unix connections between the pod's containers */
+int gw_dest_links(struct gw_dest *s, struct gw_err *e);      /* leader: their file has come */
+int gw_dest_link_end(struct gw_dest_pod *pod, uint32_t ino); /* leader, locked: borrowed, or -ENOENT */
+bool gw_dest_links_given(const struct gw_dest_pod *pod);
+void gw_dest_links_drop(struct gw_dest_pod *pod); /* ours are closed: else no end would see the other one's end */
+int gw_dest_pod_socket(struct gw_dest *s, uint32_t ino, int *out_fd); /* any container: a gw_home_answer */
 
 /* dest_files.c */
 int gw_dest_files_prepare(struct gw_dest *s, yyjson_val *trees, struct gw_err *e);

@@ -57,6 +57,8 @@ int gw_dest_answer(void *dest, const char *what, uint64_t id, int *out_fd)
 		return object(dest, id, out_fd);
 	if (!strcmp(what, "ipc"))
 		return gw_dest_pod_ipc(dest);
+	if (!strcmp(what, "unix"))
+		return gw_dest_pod_socket(dest, (uint32_t)id, out_fd);
 	gw_dest_pod_ipc_made(dest);
 	return GW_HOME_GIVEN;
 }

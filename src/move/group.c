@@ -38,6 +38,9 @@ void gw_group_unref(struct gw_group *g)
 	pthread_cond_destroy(&g->changed);
 	pthread_mutex_destroy(&g->lock);
 	free(g->segments);
+	for (size_t i = 0; i < g->nsockets; i++)
+		free(g->sockets[i].at.v);
+	free(g->sockets);
 	free(g);
 }
 
@@ -99,6 +102,18 @@ int gw_group_add_segment(struct gw_group *g, const struct gw_group_segment *s)
 	if (more) {
 		g->segments = more;
 		g->segments[g->nsegments++] = *s;
+	}
+	pthread_mutex_unlock(&g->lock);
+	return more ? 0 : -ENOMEM;
+}
+
+int gw_group_add_socket(struct gw_group *g, const struct gw_group_socket *s)
+{
+	pthread_mutex_lock(&g->lock);
+	struct gw_group_socket *more = reallocarray(g->sockets, g->nsockets + 1, sizeof(*more));
+	if (more) {
+		g->sockets = more;
+		g->sockets[g->nsockets++] = *s;
 	}
 	pthread_mutex_unlock(&g->lock);
 	return more ? 0 : -ENOMEM;

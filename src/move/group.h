@@ -2,8 +2,10 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/gw_err.h"
+#include "move/links.h"
 
 /* group: the containers of one pod move as one.
  *
@@ -18,7 +20,9 @@
  *   ARMED      restore and dump of each wait
  *   SHUT       the pod's packets are held (leader)
  *   FROZEN     nobody runs
+ *   SEEN       each has named its ends of unix connections (links.h)
  *   LISTED     each has named the shared memory that is its to move: now each is saved
+ *   LINKED     those between containers are made on the destination (leader)
  *   RESTORED   every copy is rebuilt and held
  *   COMMITTING each has it in its journal: now the leader commits
  *   then its outcome is everybody's.
@@ -32,7 +36,9 @@ enum gw_group_stage {
 	GW_GROUP_ARMED,
 	GW_GROUP_SHUT,
 	GW_GROUP_FROZEN,
+	GW_GROUP_SEEN,
 	GW_GROUP_LISTED,
+	GW_GROUP_LINKED,
 	GW_GROUP_RESTORED,
 	GW_GROUP_COMMITTING,
 	GW_GROUP_STAGES
@@ -44,6 +50,16 @@ struct gw_group_segment {
 	uint64_t dev, ino;
 };
 
+/* One end of a unix connection. */
+struct gw_group_socket {
+	uint32_t ino, peer;
+	int type;
+	unsigned member; /* whose it is: only that one writes what follows, between SEEN and LISTED */
+	pid_t pid;       /* of a process that has it, as fd; in our namespace */
+	int fd;
+	struct gw_queue at; /* what waits there, if the peer is another container's */
+};
+
 struct gw_group {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -53,6 +69,8 @@ struct gw_group {
 	char leader[40]; /* its migration's id: the pod's */
 	struct gw_group_segment *segments;
 	size_t nsegments;
+	struct gw_group_socket *sockets;
+	size_t nsockets;
 };
 
 struct gw_group *gw_group_new(const char *leader, unsigned members);
@@ -68,6 +86,8 @@ int gw_group_wait(struct gw_group *g, enum gw_group_stage s, unsigned n, struct 
 int gw_group_meet(struct gw_group *g, enum gw_group_stage s, struct gw_err *e); /* arrive, and wait for all */
 /* Between FROZEN and LISTED; read without the lock after it. < 0: -ENOMEM. */
 int gw_group_add_segment(struct gw_group *g, const struct gw_group_segment *s);
+/* Between FROZEN and SEEN, likewise. */
+int gw_group_add_socket(struct gw_group *g, const struct gw_group_socket *s);
 /* The first failure counts. */
 void gw_group_fail(struct gw_group *g, const struct gw_err *why);
 int gw_group_failed(struct gw_group *g, struct gw_err *e); /* 0: nobody has */

@@ -185,7 +185,11 @@ static int write_smaps(struct gw_source *s, struct gw_err *e)
 		return gw_fail(e, GW_SYS, errno, "open %s", shim);
 	struct maps_job j = {.s = s, .dirfd = dirfd};
 	int rc = gw_tracker_smaps(s->tracker, on_smaps, &j, e);
-	return rc < 0 ? rc : gw_source_shmem(s, dirfd, e);
+	if (rc == 0)
+		rc = gw_source_socks(s, dirfd, e);
+	if (rc == 0)
+		rc = gw_source_shmem(s, dirfd, e);
+	return rc < 0 ? rc : gw_source_links(s, e);
 }
 
 struct dump_job {
@@ -287,6 +291,9 @@ static int send_images(struct gw_source *s, struct gw_err *e)
 	f->image_bytes = bytes;
 	gw_progress_done(s->progress);
 	if (rc < 0)
+		return rc;
+	/* A restore asks for its ends of unix connections. */
+	if (s->member && (rc = gw_group_wait(s->group, GW_GROUP_LINKED, 1, e)) < 0)
 		return rc;
 	struct gw_msg m = gw_msg_new("images-whole");
 	if (s->pids_from)

@@ -70,7 +70,10 @@ int gw_source_prepare(struct gw_source *s, struct gw_err *e); /* source_copy.c: 
 int gw_source_precopy(struct gw_source *s, struct gw_err *e); /* until converge says freeze */
 int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_bytes, struct gw_err *e);
 int gw_source_shmem(struct gw_source *s, int dirfd, struct gw_err *e); /* source_shmem.c: frozen, before the dump */
-int gw_source_pids(struct gw_source *s, struct gw_err *e);               /* source_pids.c: frozen */
+/* source_socks.c: frozen, before gw_source_shmem; and by the leader, after it */
+int gw_source_socks(struct gw_source *s, int shim_dirfd, struct gw_err *e);
+int gw_source_links(struct gw_source *s, struct gw_err *e);
+int gw_source_pids(struct gw_source *s, struct gw_err *e); /* source_pids.c: frozen */
 /* source_files.c */
 int gw_source_files_list(struct gw_source *s, struct gw_err *e);
 int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e);      /* a round */

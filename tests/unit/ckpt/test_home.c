@@ -138,6 +138,7 @@ static pid_t asker(const char *line)
 
 static int object_of(void *ctx, const char *what, uint64_t id, int *out_fd)
 {
+	assert_string_equal(what, "shmem");
 	*out_fd = *(int *)ctx;
 	return id == 7 ? GW_HOME_GIVEN : id == 8 ? GW_HOME_SEGMENT : id == 9 ? -EIO : GW_HOME_NOT_OURS;
 }
