@@ -11,6 +11,11 @@
  * field 5, notify.pid field 2), or -1. */
 int gwc_notify_pid(const void *buf, size_t len);
 
+/* A packed criu_req for a restore whose log level (opts is field 2,
+ * opts.log_level field 9) is above 2, warnings: made 2, in place. false: it is
+ * no such thing. */
+bool gwc_quiet(void *buf, size_t len);
+
 /* Do what CRIU asks `tar` for, in this process, and exit; return when the
  * tree or the image needs the real tar. Standard input and output are where
  * CRIU put them (criu/filesystems.c: tmpfs_dump, tmpfs_restore). */

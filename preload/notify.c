@@ -55,3 +55,21 @@ int gwc_notify_pid(const void *buf, size_t len)
 		return -1;
 	return (int)pid;
 }
+
+bool gwc_quiet(void *buf, size_t len)
+{
+	enum { REQ_TYPE = 1, REQ_OPTS = 2, RESTORE = 2, OPTS_LOG_LEVEL = 9, WARNINGS = 2 };
+	struct reader r = {.p = buf, .end = (const uint8_t *)buf + len};
+	struct reader in = r;
+	uint64_t type, n, level;
+	if (find_field(&in, REQ_TYPE, &type) < 0 || type != RESTORE)
+		return false;
+	if (find_field(&r, REQ_OPTS, &n) < 0 || n > (uint64_t)(r.end - r.p))
+		return false;
+	in = (struct reader){.p = r.p, .end = r.p + n};
+	/* A varint of one byte, which in is behind now. */
+	if (find_field(&in, OPTS_LOG_LEVEL, &level) < 0 || level <= WARNINGS || level > 0x7f)
+		return false;
+	((uint8_t *)buf)[in.p - 1 - (const uint8_t *)buf] = WARNINGS;
+	return true;
+}
