@@ -88,7 +88,7 @@ def report(rows, daemon):
           [[show(r["rss_mib"]), show(r["writes_per_s"])] + [show(r["client_wait_ms"][k]) for k in ("before", "freeze", "after")]
            for r in rows])
     if daemon:
-        print(f"\nidle godwitd: {daemon['rss_kib'] / 1024:.1f} MiB RSS")
+        print(f"\nidle godwitd: {daemon['rss_kib'] / 1024:.1f} MiB RSS; all of it took {daemon['took_s'] / 60:.1f} minutes")
 
 
 def main():
@@ -100,7 +100,8 @@ def main():
     rows = [r for r in (row_of(samples, *k) for k in keys) if r]
     daemon = next((s for s in samples if s["kind"] == "daemon"), None)
     out = {"rows": rows, "kernel": platform.release(), "machine": platform.machine(),
-           "daemon_rss_mib": daemon["rss_kib"] / 1024 if daemon else None}
+           "daemon_rss_mib": daemon["rss_kib"] / 1024 if daemon else None,
+           "took_s": daemon["took_s"] if daemon else None}
     with open(sys.argv[2], "w") as f:
         json.dump(out, f, indent=1)
         f.write("\n")
