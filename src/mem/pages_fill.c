@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/gw_log.h"
 #include "base/scope.h"
 #include "mem/pages_priv.h"
@@ -217,7 +218,7 @@ static enum fill_state step_rest(struct server *s)
 		s->fill_page = page + n;
 		if (!fill_range(s, s->fill_space, page, n))
 			s->pass_skipped = true;
-		return FILL_WORKED;
+		return FILL_RESTED;
 	}
 	return s->pass_skipped ? FILL_BLOCKED : FILL_EMPTY;
 }
@@ -228,5 +229,5 @@ enum fill_state fill_step(struct server *s)
 		return FILL_WORKED;
 	if (s->at_recent < s->nrecent && step_recent(s))
 		return FILL_WORKED;
-	return step_rest(s);
+	return gw_now_us() - s->restored_us < (uint64_t)REST_AFTER_US ? FILL_LATER : step_rest(s);
 }

@@ -325,25 +325,39 @@ static bool is_running(struct server *s)
 	return !s->failed && atomic_load(&s->shared->outcome) == OUT_RUNNING;
 }
 
+/* What nobody waits for is done in turn with sleep: we run before everything else
+ * (self_prepare), and the container needs the core that it would take. */
+static int64_t nap(uint64_t since_us)
+{
+	return (int64_t)(gw_now_us() - since_us) + 1;
+}
+
 /* One piece of what nobody waits for. Returns how long to sleep before the next: 0 not at all, -1 until something
  * comes. */
 static int64_t work(struct server *s)
 {
+	uint64_t t0 = gw_now_us();
 	if (!s->restored)
 		return -1;
-	if (wipe_step(s) || release_step(s, false))
+	if (wipe_step(s))
 		return 0;
-	enum fill_state f = fill_step(s);
-	if (f == FILL_WORKED)
-		return 0;
+	if (release_step(s, false))
+		return nap(t0);
+	switch (fill_step(s)) {
+	case FILL_WORKED: return 0;
+	case FILL_RESTED: return nap(t0);
+	case FILL_LATER: return (int64_t)(s->restored_us + (uint64_t)REST_AFTER_US - t0) + 1;
+	case FILL_BLOCKED: return release_step(s, true) ? nap(t0) : RETRY_US;
+	case FILL_EMPTY: break;
+	}
 	if (release_step(s, true))
-		return 0;
-	if (f == FILL_EMPTY && !s->consumers && is_running(s)) {
+		return nap(t0);
+	if (!s->consumers && is_running(s)) {
 		atomic_store(&s->shared->fill_us, gw_now_us() - s->restored_us);
 		atomic_store(&s->shared->outcome, OUT_DONE);
 		return 0;
 	}
-	return f == FILL_BLOCKED ? RETRY_US : -1;
+	return -1;
 }
 
 /* A copy that was refused because a mapping changes: the moment when it is

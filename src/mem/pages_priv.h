@@ -33,6 +33,9 @@ enum {
 	PIECE_PAGES = 16, /* one copy: 20-25 us with its read */
 	CHUNK_PAGES = 32, /* one freeing: 18 us */
 	MOVES_KEPT = 8,
+	/* After the restore come what was written last and what is asked for, and for
+	 * so long nothing else: the clients that were held are answered now. */
+	REST_AFTER_US = 50000,
 };
 
 struct consumer {
@@ -139,7 +142,8 @@ bool consumer_blocked(struct consumer *c);
 bool consumer_fill(struct server *s, struct consumer *c, uint64_t page, uint64_t n, char *buf);
 
 /* pages_fill.c */
-enum fill_state { FILL_WORKED, FILL_BLOCKED, FILL_EMPTY };
+/* WORKED: something that may be wanted soon; RESTED: something else. */
+enum fill_state { FILL_WORKED, FILL_RESTED, FILL_BLOCKED, FILL_LATER, FILL_EMPTY };
 enum fill_state fill_step(struct server *s);
 void fill_hot(struct server *s, struct space *sp, uint64_t page);
 /* Free these pages of the store, as far as nobody has them left then. */
