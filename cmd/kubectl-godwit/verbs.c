@@ -3,13 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/scope.h"
+#include "kube/follow.h"
 #include "plugin.h"
-
-enum { LOOK_US = 200000, WAIT_MAX_MS = 24 * 3600 * 1000 };
 
 yyjson_val *plugin_status(yyjson_doc *migration)
 {
@@ -71,31 +70,91 @@ static void show_line(const struct gw_migration *m, yyjson_val *status, bool las
 		(void)fputc('\n', stderr);
 }
 
+struct waiting {
+	const struct gw_migration *m;
+	bool show, seen;
+	char shown[16];
+	uint64_t rounds;
+	int done_fd; /* eventfd */
+	yyjson_doc *end;
+	struct gw_err e;
+	int rc;
+};
+
+static void stop_waiting(struct waiting *w)
+{
+	uint64_t one = 1;
+	(void)!write(w->done_fd, &one, sizeof(one));
+}
+
+static void on_state(struct waiting *w, yyjson_val *object)
+{
+	struct gw_migration s;
+	gw_migration_parse(object, &s);
+	yyjson_val *status = yyjson_obj_get(object, "status");
+	uint64_t rounds = gw_json_u64(yyjson_obj_get(status, "progress"), "rounds", 0);
+	bool over = gw_migration_over(&s);
+	if (w->end)
+		return;
+	if (w->show && (!w->seen || strcmp(w->shown, s.phase) != 0 || rounds != w->rounds))
+		show_line(&s, status, over);
+	w->seen = true;
+	(void)snprintf(w->shown, sizeof(w->shown), "%s", s.phase);
+	w->rounds = rounds;
+	if (!over)
+		return;
+	gw_auto(jmut) yyjson_mut_doc *copy = yyjson_mut_doc_new(NULL);
+	yyjson_mut_doc_set_root(copy, yyjson_val_mut_copy(copy, object));
+	w->end = yyjson_mut_doc_imut_copy(copy, NULL);
+	stop_waiting(w);
+}
+
+static void on_told(void *arg, enum gw_follow_what what, yyjson_val *object)
+{
+	struct waiting *w = arg;
+	if (what == GW_FOLLOW_LISTING)
+		w->seen = false;
+	if (object && what != GW_FOLLOW_DELETED) {
+		on_state(w, object);
+		return;
+	}
+	if (w->end || (what != GW_FOLLOW_DELETED && (what != GW_FOLLOW_SYNCED || w->seen)))
+		return;
+	w->rc = gw_fail_code(&w->e, GW_INPUT, "NotFound", "migration %s was deleted", w->m->name);
+	stop_waiting(w);
+}
+
+/* What asking again does not mend. */
+static bool on_failure(void *arg, const struct gw_err *why)
+{
+	struct waiting *w = arg;
+	if (why->err != EACCES && why->err != ENOENT && why->err != EINVAL)
+		return false;
+	w->e = *why;
+	w->rc = -why->err;
+	return true;
+}
+
 int plugin_wait(struct plugin *p, const struct gw_migration *m, bool show, yyjson_doc **doc, struct gw_err *e)
 {
-	char path[700], shown[16] = "-";
-	uint64_t rounds = 0;
-	gw_migration_path(m, "", path, sizeof(path));
-	for (uint64_t end = gw_now_ms() + WAIT_MAX_MS; gw_now_ms() < end; gw_sleep_us(LOOK_US)) {
-		gw_auto(jdoc) yyjson_doc *now = NULL;
-		struct gw_migration s;
-		int rc = gw_kube_get(p->k, path, &now, e);
-		if (rc < 0)
-			return rc;
-		gw_migration_parse(yyjson_doc_get_root(now), &s);
-		yyjson_val *status = plugin_status(now);
-		uint64_t r = gw_json_u64(yyjson_obj_get(status, "progress"), "rounds", 0);
-		bool over = gw_migration_over(&s);
-		if (show && (strcmp(shown, s.phase) != 0 || r != rounds))
-			show_line(&s, status, over);
-		(void)snprintf(shown, sizeof(shown), "%s", s.phase);
-		rounds = r;
-		if (over) {
-			*doc = gw_take(now);
-			return 0;
-		}
-	}
-	return gw_fail(e, GW_RETRY, ETIMEDOUT, "migration %s does not end", m->name);
+	char path[400], selector[GW_K8S_NAME + 40];
+	struct waiting w = {.m = m, .show = show, .shown = "-", .done_fd = eventfd(0, EFD_CLOEXEC)};
+	if (w.done_fd < 0)
+		return gw_fail(e, GW_SYS, errno, "wait for migration %s", m->name);
+	(void)snprintf(path, sizeof(path), "/apis/godwit.dev/v1alpha1/namespaces/%s/migrations", m->namespace);
+	(void)snprintf(selector, sizeof(selector), "fieldSelector=metadata.name%%3D%s", m->name);
+	const struct gw_follow f = {.path = path,
+	                            .selector = selector,
+	                            .stop_fd = w.done_fd,
+	                            .fn = on_told,
+	                            .failed = on_failure,
+	                            .ctx = &w};
+	gw_kube_follow(p->k, &f);
+	(void)close(w.done_fd);
+	*doc = w.end;
+	if (w.rc < 0)
+		*e = w.e;
+	return w.rc;
 }
 
 static int tell_end(struct plugin *p, yyjson_doc *doc)

@@ -73,15 +73,24 @@ static yyjson_mut_val *containers_of(yyjson_mut_doc *doc, yyjson_val *pod)
 	return all;
 }
 
+/* Where its godwitd is. */
+static int door_of(struct gw_kube *k, const struct ctrl_view *v, const char *node, uint16_t port, char out[200],
+                   struct gw_err *e)
+{
+	struct ctrl_node n;
+	int rc = ctrl_cluster_node(v->cluster, k, node, false, &n, e);
+	(void)snprintf(out, 200, "%.*s:%u", (int)strcspn(n.addresses, ","), n.addresses, port);
+	return rc;
+}
+
 static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, uint16_t port,
                    struct gw_err *e)
 {
-	char here[200] = "", there[200] = "";
-	bool exists, has;
+	char here[200], there[200];
 	const struct ctrl_pod *p = &v->seen.source;
-	int rc = ctrl_node(k, p->node, port, &exists, &has, here, sizeof(here), e);
+	int rc = door_of(k, v, p->node, port, here, e);
 	if (rc == 0)
-		rc = ctrl_node(k, m->to, port, &exists, &has, there, sizeof(there), e);
+		rc = door_of(k, v, m->to, port, there, e);
 	if (rc < 0)
 		return rc;
 	yyjson_mut_doc *doc = phase_doc("Checking");
@@ -112,7 +121,7 @@ static int create_pod(struct gw_kube *k, const struct gw_migration *m, yyjson_mu
 	gw_auto(jmut) yyjson_mut_doc *doc = take_doc;
 	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods", m->namespace);
 	int rc = gw_kube_create(k, path, doc, NULL, e);
-	return rc == -EEXIST ? 0 : rc; /* looked at again in the next round */
+	return rc == -EEXIST ? 1 : rc; /* there, or still going */
 }
 
 static const char *network_of(const struct ctrl_view *v)
@@ -131,16 +140,13 @@ static int make_target(struct gw_kube *k, const struct gw_migration *m, struct c
 	                  e);
 }
 
-static int tell_target(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, const char *phase,
-                       struct gw_err *e)
+static void put_target(yyjson_mut_doc *doc, const struct ctrl_view *v)
 {
-	yyjson_mut_doc *doc = phase ? phase_doc(phase) : gw_status_new();
 	yyjson_mut_val *target = yyjson_mut_obj(doc);
 	const char *name = gw_json_str(yyjson_obj_get(root_of(v->target), "metadata"), "name", "");
 	yyjson_mut_obj_add_strcpy(doc, target, "pod", name);
 	yyjson_mut_obj_add_strcpy(doc, target, "podUID", v->seen.target.uid);
 	yyjson_mut_obj_add_val(doc, yyjson_mut_doc_get_root(doc), "target", target);
-	return gw_migration_patch_status(k, m, doc, e);
 }
 
 static int delete_pod(struct gw_kube *k, const struct gw_migration *m, const char *name, const char *uid, int grace_s,
@@ -218,7 +224,11 @@ static int placed(struct gw_kube *k, const struct gw_migration *m, const struct 
 	char name[GW_K8S_NAME];
 	ctrl_target_name(m, "m", name);
 	int rc = strcmp(m->method, "SameName") != 0 ? ctrl_veil_pod(k, m, root_of(v->source), name, e) : 0;
-	return rc < 0 ? rc : tell_target(k, m, v, "PreCopy", e);
+	if (rc < 0)
+		return rc;
+	yyjson_mut_doc *doc = phase_doc("PreCopy");
+	put_target(doc, v);
+	return gw_migration_patch_status(k, m, doc, e);
 }
 
 static int adopt(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
@@ -254,7 +264,7 @@ static int source_gone(struct gw_kube *k, const struct gw_migration *m, const st
 	return gw_migration_patch_status(k, m, doc, e);
 }
 
-static int evict(struct gw_kube *k, const struct gw_migration *m, struct gw_err *e)
+static int evict(struct gw_kube *k, const struct gw_migration *m, const char *uid, struct gw_err *e)
 {
 	char path[700];
 	gw_auto(jmut) yyjson_mut_doc *doc = gw_status_new();
@@ -264,6 +274,10 @@ static int evict(struct gw_kube *k, const struct gw_migration *m, struct gw_err 
 	yyjson_mut_obj_add_strcpy(doc, meta, "name", m->pod);
 	yyjson_mut_obj_add_strcpy(doc, meta, "namespace", m->namespace);
 	yyjson_mut_obj_add_val(doc, o, "metadata", meta);
+	yyjson_mut_val *options = yyjson_mut_obj(doc), *only = yyjson_mut_obj(doc);
+	yyjson_mut_obj_add_strcpy(doc, only, "uid", uid);
+	yyjson_mut_obj_add_val(doc, options, "preconditions", only);
+	yyjson_mut_obj_add_val(doc, o, "deleteOptions", options);
 	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s/eviction", m->namespace, m->pod);
 	gw_kube_patience(k, false); /* others are waiting */
 	int rc = gw_kube_create(k, path, doc, NULL, e);
@@ -272,7 +286,7 @@ static int evict(struct gw_kube *k, const struct gw_migration *m, struct gw_err 
 		gw_info("eviction has to wait", kv_str("name", m->name), kv_str("reason", e->text));
 		return 1;
 	}
-	return rc == -ENOENT ? 0 : rc;
+	return rc == -ENOENT || rc == -ESTALE ? 0 : rc; /* gone, or another one */
 }
 
 /* A pod of the same name whose hand-over failed: the object is the target's, the
@@ -300,7 +314,7 @@ static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 	    !strcmp(gw_json_str(yyjson_obj_get(root_of(v->target), "metadata"), "name", ""), m->pod))
 		rc = start_anew(k, m, v, e);
 	if (rc == 0 && m->fallback_evict && v->seen.source.exists && !strcmp(m->phase, "Failed"))
-		rc = evict(k, m, e);
+		rc = evict(k, m, v->seen.source.uid, e);
 	bool left = false;
 	if (rc == 0 && same)
 		rc = ctrl_unmirror(k, m, !v->seen.source.exists || v->seen.phase_age_s > MIRROR_FOR_S, &left, e);
@@ -321,10 +335,23 @@ static int abort_it(struct gw_kube *k, const struct gw_migration *m, const struc
 	return gw_migration_patch_status(k, m, doc, e);
 }
 
+static int ask_target(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_plan *p, struct gw_err *e)
+{
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc), *source = yyjson_mut_obj(doc);
+	if (p->action == CTRL_ASK_TARGET)
+		yyjson_mut_obj_add_bool(doc, source, "lost", true);
+	yyjson_mut_obj_add_val(doc, o, "source", source);
+	yyjson_mut_obj_add_strcpy(doc, o, "reason", p->reason);
+	yyjson_mut_obj_add_strcpy(doc, o, "message", p->words);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
 static int succeed(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
 {
-	int rc = tell_target(k, m, v, NULL, e);
-	return rc < 0 ? rc : gw_migration_phase(k, m, "Succeeded", NULL, NULL, e);
+	yyjson_mut_doc *doc = gw_migration_phase_doc("Succeeded", NULL, NULL);
+	put_target(doc, v);
+	return gw_migration_patch_status(k, m, doc, e);
 }
 
 static int choose(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
@@ -361,6 +388,8 @@ int ctrl_act(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *
 	case CTRL_MAKE_TARGET: return make_target(k, m, v, e);
 	case CTRL_PLACED: return placed(k, m, v, e);
 	case CTRL_ABORT: return abort_it(k, m, p, e);
+	case CTRL_ASK_TARGET:
+	case CTRL_TELL: return ask_target(k, m, p, e);
 	case CTRL_HAND_OVER: return hand_over(k, m, v, e);
 	case CTRL_ADOPT: return adopt(k, m, v, e);
 	case CTRL_DELETE_SOURCE: return delete_pod(k, m, m->pod, m->source_uid, -1, e);

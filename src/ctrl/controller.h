@@ -3,8 +3,10 @@
 
 /* controller: carries out what ctrl_plan says, for every Migration.
  *
- * One thread follows the Migrations, one observes and acts; more than one
- * controller in a cluster: the one that holds the Lease acts (lease.h). */
+ * Three threads follow Migrations (known.h), pods and nodes (cluster.h); one
+ * observes and acts when they have news, and asks the API server only for what
+ * they cannot know. More than one controller in a cluster: the one that holds
+ * the Lease acts (lease.h). */
 struct ctrl_opts {
 	const char *kubeconfig; /* JSON; NULL: as in a pod */
 	const char *identity;   /* of this controller, for the Lease */

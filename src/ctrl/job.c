@@ -29,19 +29,18 @@ static const char *owner_name(yyjson_val *pod)
 int ctrl_job_look(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
 {
 	char path[700];
-	struct gw_err mine;
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	const char *name = m->job[0] ? m->job : owner_name(root_of(v->source));
 	if (!*name)
 		return 0;
 	v->seen.of_job = true;
 	job_path(m, name, path, sizeof(path));
-	int rc = gw_kube_get(k, path, &doc, &mine);
-	if (rc < 0 && rc != -ENOENT)
-		return *e = mine, rc;
+	int rc = ctrl_cluster_get(v->cluster, k, m->uid, path, &doc, e);
+	if (rc < 0)
+		return rc;
 	/* What is not there any more makes no other pod. */
 	const char *policy = gw_json_str(yyjson_obj_get(root_of(doc), "spec"), "podReplacementPolicy",
-	                                 rc == 0 ? "TerminatingOrFailed" : "Failed");
+	                                 doc ? "TerminatingOrFailed" : "Failed");
 	(void)snprintf(v->seen.job_policy, sizeof(v->seen.job_policy), "%s", policy);
 	return 0;
 }

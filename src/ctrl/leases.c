@@ -31,22 +31,10 @@ bool ctrl_in_range(const char *address, const char *range)
 	return !memcmp(a, b, whole) && (rest == 0 || (a[whole] & mask) == (b[whole] & mask));
 }
 
-static void take_addresses(yyjson_val *node, struct gw_address_lease *l)
+static bool at_home(const struct ctrl_node *node, const char *address)
 {
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(node, "status"), "addresses"));
-	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));) {
-		size_t n = strlen(l->node_addresses);
-		if (!strcmp(gw_json_str(v, "type", ""), "InternalIP"))
-			(void)snprintf(l->node_addresses + n, sizeof(l->node_addresses) - n, "%s%s", n ? "," : "",
-			               gw_json_str(v, "address", ""));
-	}
-}
-
-static bool at_home(yyjson_val *node, const char *address)
-{
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(node, "spec"), "podCIDRs"));
-	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
-		if (ctrl_in_range(address, yyjson_get_str(v) ?: ""))
+	for (size_t i = 0; i < gw_countof(node->ranges); i++)
+		if (ctrl_in_range(address, node->ranges[i]))
 			return true;
 	return false;
 }
@@ -66,30 +54,28 @@ static int put_one(struct gw_kube *k, const struct gw_address_lease *l, bool hom
 
 int ctrl_leases_put(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
 {
-	char path[400];
 	gw_auto(jdoc) yyjson_doc *network = NULL;
-	gw_auto(jdoc) yyjson_doc *node = NULL;
+	struct ctrl_node node;
 	yyjson_val *status = yyjson_obj_get(yyjson_doc_get_root(v->migration), "status");
 	const char *text = gw_json_str(status, "network", "");
 	struct gw_address_lease l = {0};
 	if (!v->target || gw_json_parse(text, strlen(text), "the pod's network", &network, e) < 0)
 		return 0; /* it is gone, or has no address */
-	(void)snprintf(path, sizeof(path), "/api/v1/nodes/%s", m->to);
-	int rc = gw_kube_get(k, path, &node, e);
-	if (rc < 0)
-		return rc == -ENOENT ? 0 : rc;
+	int rc = ctrl_cluster_node(v->cluster, k, m->to, false, &node, e);
+	if (rc < 0 || !node.exists)
+		return rc;
 	(void)snprintf(l.node, sizeof(l.node), "%s", m->to);
 	(void)snprintf(l.namespace, sizeof(l.namespace), "%s", m->namespace);
 	(void)snprintf(l.pod, sizeof(l.pod), "%s",
 	               gw_json_str(yyjson_obj_get(yyjson_doc_get_root(v->target), "metadata"), "name", ""));
 	(void)snprintf(l.pod_uid, sizeof(l.pod_uid), "%s", v->seen.target.uid);
-	take_addresses(yyjson_doc_get_root(node), &l);
+	(void)snprintf(l.node_addresses, sizeof(l.node_addresses), "%s", node.addresses);
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_doc_get_root(network), "addrs"));
 	for (yyjson_val *a; rc == 0 && (a = yyjson_arr_iter_next(&it));) {
 		const char *one = yyjson_get_str(a) ?: "";
 		(void)snprintf(l.address, sizeof(l.address), "%.*s", (int)strcspn(one, "/"), one);
 		gw_address_lease_name(l.address, l.name);
-		rc = put_one(k, &l, at_home(yyjson_doc_get_root(node), l.address), e);
+		rc = put_one(k, &l, at_home(&node, l.address), e);
 	}
 	return rc;
 }

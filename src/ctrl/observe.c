@@ -1,6 +1,5 @@
 #include "ctrl/observe.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -9,6 +8,8 @@
 #include "ctrl/job.h"
 #include "ctrl/target.h"
 #include "ctrl/workload.h"
+
+enum { SILENT_S = 600 };
 
 #define COPY(to, from) (void)snprintf(to, sizeof(to), "%s", from)
 
@@ -22,18 +23,6 @@ void ctrl_view_done(struct ctrl_view *v)
 void ctrl_pod_path(const char *ns, const char *name, char *out, size_t size)
 {
 	(void)snprintf(out, size, "/api/v1/namespaces/%s/pods/%s", ns, name);
-}
-
-/* 0 with *out NULL: there is none. */
-static int get(struct gw_kube *k, const char *path, yyjson_doc **out, struct gw_err *e)
-{
-	struct gw_err mine;
-	int rc = gw_kube_get(k, path, out, &mine);
-	if (rc == -ENOENT)
-		return 0;
-	if (rc < 0)
-		*e = mine;
-	return rc;
 }
 
 static const char *condition(yyjson_val *pod, const char *type, const char **reason, const char **message)
@@ -105,24 +94,43 @@ static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 	COPY(p->words, words);
 }
 
-int ctrl_node(struct gw_kube *k, const char *name, uint16_t port, bool *exists, bool *has_godwit, char *address,
-              size_t size, struct gw_err *e)
+/* A timeout's worth of silence says that nothing is under way there any more. */
+static enum ctrl_life life_of(const struct gw_migration *m, const struct ctrl_node *n)
 {
-	char path[400];
-	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	(void)snprintf(path, sizeof(path), "/api/v1/nodes/%s", name);
-	int rc = get(k, path, &doc, e);
-	yyjson_val *o = doc ? yyjson_doc_get_root(doc) : NULL;
-	*exists = o != NULL;
-	*has_godwit = !strcmp(
-	        gw_json_str(yyjson_obj_get(yyjson_obj_get(o, "metadata"), "labels"), "live.godwit.dev/node", ""),
-	        "true");
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(o, "status"), "addresses"));
-	for (yyjson_val *v; address && (v = yyjson_arr_iter_next(&it));)
-		if (!strcmp(gw_json_str(v, "type", ""), "InternalIP")) {
-			(void)snprintf(address, size, "%s:%u", gw_json_str(v, "address", ""), port);
-			break;
-		}
+	int64_t timeout = m->timeout_s ? (int64_t)m->timeout_s : SILENT_S;
+	if (!n->exists || n->out_of_service)
+		return CTRL_OFF;
+	return !n->ready && n->ready_since_s && (int64_t)time(NULL) - n->ready_since_s > timeout ? CTRL_SILENT
+	                                                                                         : CTRL_LIVES;
+}
+
+/* What is concluded from a node that is not there is asked for once more. */
+static int look_life(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, bool live, struct gw_err *e)
+{
+	const char *const names[] = {m->source_node, m->to};
+	enum ctrl_life *const lives[] = {&v->seen.source_life, &v->seen.to_life};
+	for (size_t i = 0; i < gw_countof(names); i++) {
+		struct ctrl_node n;
+		int rc = ctrl_cluster_node(v->cluster, k, names[i], false, &n, e);
+		if (rc == 0 && live && life_of(m, &n) != CTRL_LIVES)
+			rc = ctrl_cluster_node(v->cluster, k, names[i], true, &n, e);
+		if (rc < 0)
+			return rc;
+		*lives[i] = life_of(m, &n);
+	}
+	return 0;
+}
+
+static int look_nodes(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, bool live, struct gw_err *e)
+{
+	struct ctrl_node n;
+	if (m->phase[0] && strcmp(m->phase, "Pending") != 0)
+		return gw_migration_over(m) || !m->source_node[0] ? 0 : look_life(k, m, v, live, e);
+	int rc = ctrl_cluster_node(v->cluster, k, m->to, false, &n, e);
+	if (rc == 0 && live && !n.has_godwit)
+		rc = ctrl_cluster_node(v->cluster, k, m->to, true, &n, e);
+	v->seen.to_exists = n.exists;
+	v->seen.to_has_godwit = n.has_godwit;
 	return rc;
 }
 
@@ -157,7 +165,7 @@ static int look_target(struct gw_kube *k, const struct gw_migration *m, struct c
 	else
 		ctrl_target_name(m, same ? "p" : "m", name);
 	ctrl_pod_path(m->namespace, name, path, sizeof(path));
-	int rc = get(k, path, &v->target, e);
+	int rc = ctrl_cluster_get(v->cluster, k, m->uid, path, &v->target, e);
 	if (rc < 0)
 		return rc;
 	look_pod(v->target, &v->seen.target);
@@ -165,22 +173,21 @@ static int look_target(struct gw_kube *k, const struct gw_migration *m, struct c
 	return rc;
 }
 
-int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, bool live, struct gw_err *e)
 {
 	char path[700];
-	gw_migration_path(m, "", path, sizeof(path));
-	int rc = get(k, path, &v->migration, e);
-	if (rc == 0 && !m->pod[0]) {
+	int rc;
+	if (!m->pod[0]) {
 		rc = ctrl_find_pod(k, m, v->seen.chosen, &v->seen.unchosen, v->seen.unchosen_words,
 		                   sizeof(v->seen.unchosen_words), e);
-	} else if (rc == 0) {
+	} else {
 		ctrl_pod_path(m->namespace, m->pod, path, sizeof(path));
-		rc = get(k, path, &v->source, e);
+		rc = ctrl_cluster_get(v->cluster, k, m->uid, path, &v->source, e);
 	}
 	if (rc == 0)
 		rc = look_target(k, m, v, e);
-	if (rc == 0 && (!m->phase[0] || !strcmp(m->phase, "Pending")))
-		rc = ctrl_node(k, m->to, 0, &v->seen.to_exists, &v->seen.to_has_godwit, NULL, 0, e);
+	if (rc == 0)
+		rc = look_nodes(k, m, v, live, e);
 	if (rc < 0)
 		return rc;
 	yyjson_val *o = v->migration ? yyjson_doc_get_root(v->migration) : NULL;

@@ -116,8 +116,32 @@ static struct ctrl_plan ask_end(const struct ctrl_seen *s, const char *reason, c
 	                     : (struct ctrl_plan){.action = CTRL_ABORT, .reason = reason, .words = words};
 }
 
+/* The source's node is off, or silent: then its godwitd says nothing, and only the
+ * destination's can. A name whose object is gone must not start a second time while
+ * its process may run on a node that is only cut off. */
+static struct ctrl_plan lost(const struct ctrl_seen *s)
+{
+	if (s->source_life == CTRL_OFF && s->to_life == CTRL_OFF)
+		return fail("SourceLost", "both nodes are off");
+	if (s->source_life == CTRL_SILENT && same_name(s) && is(s, "HandOver"))
+		return !strcmp(s->m->reason, "SourceSilent")
+		               ? act(CTRL_NOTHING)
+		               : (struct ctrl_plan){.action = CTRL_TELL,
+		                                    .reason = "SourceSilent",
+		                                    .words = "the source's node is not ready: when it is off, delete "
+		                                             "its Node or taint it node.kubernetes.io/out-of-service"};
+	if (s->m->source_lost)
+		return act(CTRL_NOTHING);
+	return (struct ctrl_plan){.action = CTRL_ASK_TARGET,
+	                          .reason = "SourceLost",
+	                          .words = "the source's node is lost; godwitd of the destination has not yet said "
+	                                   "whether there was a commit"};
+}
+
 static struct ctrl_plan under_way(const struct ctrl_seen *s)
 {
+	if (s->source_life != CTRL_LIVES)
+		return lost(s);
 	int64_t timeout = s->m->timeout_s ? (int64_t)s->m->timeout_s : TIMEOUT_S;
 	/* A pod whose name stays has no object to go back to once that is gone: it moves on,
 	 * unless it cannot and somebody gives its memory up. */
@@ -173,7 +197,9 @@ static struct ctrl_plan committed(const struct ctrl_seen *s)
 	if (!s->m->source_gone)
 		return act(CTRL_SOURCE_GONE);
 	bool begun = s->target.ready || s->target.ended || s->phase_age_s > READY_TAKES_S;
-	if (s->source.exists || (ours(s, &s->target) && !begun))
+	/* On a node that is off nobody ends what is terminating. */
+	bool ends = s->source.exists && !(s->source.terminating && s->source_life != CTRL_LIVES);
+	if (ends || (ours(s, &s->target) && !begun))
 		return act(CTRL_NOTHING);
 	if (s->veiled && ours(s, &s->target))
 		return act(CTRL_UNVEIL);
@@ -215,6 +241,8 @@ const char *ctrl_action_name(enum ctrl_action a)
 	                                    [CTRL_MAKE_TARGET] = "make target",
 	                                    [CTRL_PLACED] = "placed",
 	                                    [CTRL_ABORT] = "abort",
+	                                    [CTRL_ASK_TARGET] = "ask the target",
+	                                    [CTRL_TELL] = "tell",
 	                                    [CTRL_HAND_OVER] = "hand over",
 	                                    [CTRL_ADOPT] = "adopt",
 	                                    [CTRL_DELETE_SOURCE] = "delete source",

@@ -15,7 +15,10 @@
  * Invariants (tests/unit/ctrl):
  *   1  From PreCopy until the agent says Failed, Cancelled or Committed the
  *      controller ends nothing: it can only ask (ABORT). It cannot know whether
- *      the commit has been.
+ *      the commit has been. When the source's node is lost it asks the
+ *      destination instead (ASK_TARGET), which says Committed or, when it can
+ *      never be committed any more, Failed; only when both nodes are off nothing
+ *      runs that could say it.
  *   2  A target pod is deleted only when the agent has said Failed or Cancelled,
  *      or before PreCopy.
  *   3  A source pod's object is deleted only after Committed, or in HandOver.
@@ -38,6 +41,8 @@ enum ctrl_action {
 	CTRL_MAKE_TARGET, /* Clone: the target pod; SameName: a placeholder */
 	CTRL_PLACED,      /* it has its node: PreCopy */
 	CTRL_ABORT,       /* ask the agent to end it */
+	CTRL_ASK_TARGET,  /* ask the destination's agent whether there was a commit */
+	CTRL_TELL,        /* why it does not go on */
 	CTRL_HAND_OVER,   /* SameName: placeholder and source's object go, the target comes */
 	CTRL_ADOPT,       /* owner and labels */
 	CTRL_DELETE_SOURCE,
@@ -67,6 +72,13 @@ struct ctrl_pod {
 	char words[300];
 };
 
+/* What is known of a node's life. */
+enum ctrl_life {
+	CTRL_LIVES,
+	CTRL_SILENT, /* not Ready for longer than a migration may take: off, or cut off */
+	CTRL_OFF,    /* there is no such Node, or somebody has said that it is off (taint out-of-service) */
+};
+
 struct ctrl_seen {
 	const struct gw_migration *m;
 	struct ctrl_pod source; /* what has the source's name, when it is the source (uid), or before that is known */
@@ -76,6 +88,7 @@ struct ctrl_seen {
 	const char *unchosen;
 	char unchosen_words[500];
 	bool to_exists, to_has_godwit;
+	enum ctrl_life source_life, to_life; /* from PreCopy on */
 	unsigned active, active_on_nodes, max_active, max_per_node;
 	/* after the commit: the source is a Job's, whose podReplacementPolicy is now */
 	bool of_job;
@@ -87,7 +100,7 @@ struct ctrl_seen {
 
 struct ctrl_plan {
 	enum ctrl_action action;
-	const char *reason; /* of FAIL, QUEUE and ABORT */
+	const char *reason; /* of FAIL, QUEUE, ABORT, ASK_TARGET and TELL */
 	const char *words;
 };
 

@@ -30,6 +30,8 @@ struct gw_kube {
 	const char *who; /* of the account */
 	uint64_t spent;
 	uint64_t try_for_ms;
+	void (*hear)(void *ctx, yyjson_val *object); /* NULL: nobody does */
+	void *hear_ctx;
 };
 
 static atomic_uint_fast64_t requests;
@@ -48,6 +50,18 @@ void gw_kube_account(struct gw_kube *k, const char *who, uint64_t spent)
 void gw_kube_patience(struct gw_kube *k, bool patient)
 {
 	k->try_for_ms = patient ? TRY_FOR_MS : 0;
+}
+
+void gw_kube_hear(struct gw_kube *k, void (*fn)(void *ctx, yyjson_val *object), void *ctx)
+{
+	k->hear = fn;
+	k->hear_ctx = ctx;
+}
+
+uint64_t gw_kube_version(yyjson_val *object)
+{
+	const char *text = gw_json_str(yyjson_obj_get(object, "metadata"), "resourceVersion", "");
+	return strtoull(text, NULL, 10);
 }
 
 uint64_t gw_kube_spent(const struct gw_kube *k, const char **who)
@@ -292,6 +306,8 @@ static int judge(struct gw_kube *k, const struct call *r, CURLcode rc, long http
 		return gw_kube_fail(e, http, doc ? yyjson_doc_get_root(doc) : NULL, what);
 	if (bad < 0)
 		return s->text ? bad : gw_fail(e, GW_PEER, ENODATA, "%s: an empty answer", what);
+	if (k->hear && doc)
+		k->hear(k->hear_ctx, yyjson_doc_get_root(doc));
 	if (out)
 		*out = gw_take(doc);
 	return 0;

@@ -56,9 +56,16 @@ uint64_t gw_kube_requests(void);
 /* An account: what this client's requests are made for. They are counted from
  * `spent` on, tries again included; who is borrowed. */
 void gw_kube_account(struct gw_kube *k, const char *who, uint64_t spent);
+/* fn hears each object that a good answer brings (lists too), before the caller
+ * does; it is borrowed for the call. */
+void gw_kube_hear(struct gw_kube *k, void (*fn)(void *ctx, yyjson_val *object), void *ctx);
 /* false: what would be tried again is told at once. */
 void gw_kube_patience(struct gw_kube *k, bool patient);
 uint64_t gw_kube_spent(const struct gw_kube *k, const char **who); /* *who: NULL for no account */
+
+/* metadata.resourceVersion as a number: of two states of an object the larger
+ * one is newer. 0 when there is none. */
+uint64_t gw_kube_version(yyjson_val *object);
 
 /* ---- for kube/follow.c ---- */
 /* One GET whose body goes to fn piece by piece; fn < 0 ends it (then that is

@@ -40,16 +40,16 @@ static int list_page(struct follower *w, char *token, size_t size, struct gw_err
 {
 	char path[4096];
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
-	(void)snprintf(path, sizeof(path), "%s?limit=%d%s%s%s%s", w->f->path, PAGE, w->f->selector ? "&" : "",
-	               w->f->selector ?: "", *token ? "&continue=" : "", token);
+	(void)snprintf(path, sizeof(path), "%s?limit=%d%s%s%s%s", w->f->path, w->f->tail ? 1 : PAGE,
+	               w->f->selector ? "&" : "", w->f->selector ?: "", *token ? "&continue=" : "", token);
 	int rc = gw_kube_get(w->k, path, &doc, e);
 	if (rc < 0)
 		return rc;
 	yyjson_val *o = yyjson_doc_get_root(doc), *meta = yyjson_obj_get(o, "metadata");
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(o, "items"));
+	yyjson_arr_iter it = yyjson_arr_iter_with(w->f->tail ? NULL : yyjson_obj_get(o, "items"));
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
 		w->f->fn(w->f->ctx, GW_FOLLOW_ADDED, v);
-	(void)snprintf(token, size, "%s", gw_json_str(meta, "continue", ""));
+	(void)snprintf(token, size, "%s", w->f->tail ? "" : gw_json_str(meta, "continue", ""));
 	if (!*token)
 		keep_version(w, o);
 	return 0;
@@ -66,6 +66,12 @@ static int list_all(struct follower *w, struct gw_err *e)
 	} while (*token);
 	w->f->fn(w->f->ctx, GW_FOLLOW_SYNCED, NULL);
 	return 0;
+}
+
+static bool wait_or_stop(const struct gw_follow *f, uint64_t ms)
+{
+	struct pollfd p = {.fd = f->stop_fd, .events = POLLIN};
+	return poll(&p, 1, (int)ms) > 0;
 }
 
 static int on_event(struct follower *w, struct gw_err *e)
@@ -86,7 +92,8 @@ static int on_event(struct follower *w, struct gw_err *e)
 		w->f->fn(w->f->ctx, GW_FOLLOW_MODIFIED, object);
 	else if (!strcmp(type, "DELETED"))
 		w->f->fn(w->f->ctx, GW_FOLLOW_DELETED, object);
-	return 0; /* BOOKMARK: its version is all it says */
+	/* BOOKMARK: its version is all it says */
+	return wait_or_stop(w->f, 0) ? gw_fail_code(e, GW_RETRY, "Cancelled", "cancelled") : 0;
 }
 
 static int on_piece(void *ctx, const char *data, size_t len, struct gw_err *e)
@@ -127,12 +134,6 @@ static int watch(struct follower *w, struct gw_err *e)
 	return gw_kube_stream(w->k, path, IDLE_S, w->f->stop_fd, on_piece, w, e);
 }
 
-static bool wait_or_stop(const struct gw_follow *f, uint64_t ms)
-{
-	struct pollfd p = {.fd = f->stop_fd, .events = POLLIN};
-	return poll(&p, 1, (int)ms) > 0;
-}
-
 void gw_kube_follow(struct gw_kube *k, const struct gw_follow *f)
 {
 	struct follower w = {.k = k, .f = f};
@@ -150,6 +151,8 @@ void gw_kube_follow(struct gw_kube *k, const struct gw_follow *f)
 		/* Whatever it is, beginning anew helps; a connection that broke need not. */
 		if (rc != -EHOSTUNREACH)
 			w.version[0] = 0;
+		if (f->failed && f->failed(f->ctx, &e))
+			break;
 		if (rc != -EKEYEXPIRED)
 			gw_warn("watch interrupted", kv_str("path", f->path), kv_str("reason", e.text));
 		uint64_t jitter = gw_now_ns() % (pause / 2 + 1);

@@ -10,14 +10,20 @@
  * and after every list ADDED for each object, then SYNCED with NULL: what was
  * known before and not told again since is gone.
  *
+ * A tail lists nothing: SYNCED says that what happens from now on will be told,
+ * and that something may have been missed before.
+ *
  * Runs in the calling thread until stop_fd is readable. */
 enum gw_follow_what { GW_FOLLOW_ADDED, GW_FOLLOW_MODIFIED, GW_FOLLOW_DELETED, GW_FOLLOW_LISTING, GW_FOLLOW_SYNCED };
 
 struct gw_follow {
 	const char *path;     /* "/apis/godwit.dev/v1alpha1/migrations" */
 	const char *selector; /* query, encoded: "fieldSelector=spec.nodeName%3Da"; NULL for none */
+	bool tail;
 	int stop_fd;
 	void (*fn)(void *ctx, enum gw_follow_what what, yyjson_val *object);
+	/* Something failed: true ends it. NULL: it is tried again, for ever. */
+	bool (*failed)(void *ctx, const struct gw_err *why);
 	void *ctx;
 };
 

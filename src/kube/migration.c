@@ -78,6 +78,7 @@ static void parse_status(yyjson_val *status, struct gw_migration *m)
 		COPY(to->id, gw_json_str(c, "id", ""));
 	}
 	m->source_gone = gw_json_bool(source, "gone", false);
+	m->source_lost = gw_json_bool(source, "lost", false);
 	COPY(m->target_pod, gw_json_str(target, "pod", ""));
 	COPY(m->target_uid, gw_json_str(target, "podUID", ""));
 	COPY(m->target_node, gw_json_str(target, "node", ""));
@@ -176,19 +177,24 @@ int gw_migration_patch_status(struct gw_kube *k, const struct gw_migration *m, y
 	return gw_kube_patch(k, path, GW_PATCH_MERGE, doc, NULL, e);
 }
 
-int gw_migration_phase(struct gw_kube *k, const struct gw_migration *m, const char *phase, const char *reason,
-                       const char *message, struct gw_err *e)
+yyjson_mut_doc *gw_migration_phase_doc(const char *phase, const char *reason, const char *message)
 {
 	char now[32];
 	yyjson_mut_doc *doc = gw_status_new();
 	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
-	struct gw_migration then = *m;
+	struct gw_migration then = {.deleting = false};
 	COPY(then.phase, phase);
-	yyjson_mut_obj_add_str(doc, o, "phase", phase);
-	yyjson_mut_obj_add_str(doc, o, "reason", reason ?: "");
-	yyjson_mut_obj_add_str(doc, o, "message", message ?: "");
+	yyjson_mut_obj_add_strcpy(doc, o, "phase", phase);
+	yyjson_mut_obj_add_strcpy(doc, o, "reason", reason ?: "");
+	yyjson_mut_obj_add_strcpy(doc, o, "message", message ?: "");
 	gw_k8s_now(now);
 	if (gw_migration_over(&then))
-		yyjson_mut_obj_add_str(doc, o, "completionTime", now);
-	return gw_migration_patch_status(k, m, doc, e);
+		yyjson_mut_obj_add_strcpy(doc, o, "completionTime", now);
+	return doc;
+}
+
+int gw_migration_phase(struct gw_kube *k, const struct gw_migration *m, const char *phase, const char *reason,
+                       const char *message, struct gw_err *e)
+{
+	return gw_migration_patch_status(k, m, gw_migration_phase_doc(phase, reason, message), e);
 }

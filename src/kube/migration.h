@@ -28,6 +28,7 @@ struct gw_migration {
 	bool checked;          /* status.network is there */
 	bool abort;            /* the controller asks the agent to end it */
 	bool source_gone;      /* the source pod's object is gone or going */
+	bool source_lost;      /* its node is: the destination is asked whether there was a commit */
 	char job[GW_K8S_NAME]; /* status.job: the source's, and its podReplacementPolicy before */
 	char job_policy[32];
 	/* requests to the API server made for it so far, by whom */
@@ -54,6 +55,7 @@ int gw_migration_patch_status(struct gw_kube *k, const struct gw_migration *m, y
 /* The usual one: a phase with its reason and words (NULL: none). */
 int gw_migration_phase(struct gw_kube *k, const struct gw_migration *m, const char *phase, const char *reason,
                        const char *message, struct gw_err *e);
+yyjson_mut_doc *gw_migration_phase_doc(const char *phase, const char *reason, const char *message);
 /* A status to add to: doc with an object as root. */
 yyjson_mut_doc *gw_status_new(void);
 

@@ -52,6 +52,7 @@ struct gw_daemon {
 	char instance[40];          /* STATE/instance: this life of this host */
 	struct gw_claiming *claims; /* claim.c */
 	struct gw_held *held;       /* held.c */
+	struct gw_denied *denied;   /* dest.c: never committed here any more */
 	struct gw_word *words;      /* decisions made by hand, for resolve.c */
 	uint64_t fixed_us;          /* of the last migration's freeze, what was not memory */
 	/* May this peer bring this migration? NULL: whoever has a certificate may. */
@@ -116,6 +117,11 @@ bool gw_dest_filling(struct gw_daemon *d, const char *container);
  * Answers with the session's state, NULL when there is none. */
 const char *gw_dest_decide(struct gw_daemon *d, const char *mig, const char *word, const char *peer);
 
+/* Its source is lost: what is not committed here is thrown away, and never can be
+ * any more while this godwitd lives (after it may_come has to say no). Of a pod: all
+ * of it. Answers with the session's state, NULL when there is none. */
+const char *gw_dest_deny(struct gw_daemon *d, const char *mig);
+
 /* ---- resolve.c: in doubt, and after a restart ---- */
 /* The source has sent commit and heard nothing: ask until the destination
  * answers. *out_committed; *why is filled when it aborted. */
@@ -126,6 +132,8 @@ int gw_resolve_ask(struct gw_daemon *d, const char *mig, const char *peer, char 
                    struct gw_err *e);
 /* Tell the destination that the source is gone, by a connection of its own. */
 void gw_resolve_gone(struct gw_daemon *d, const char *mig, const char *peer);
+/* gw_dest_deny, with the journal's word when no session is there. true: it is committed here. */
+bool gw_resolve_deny(struct gw_daemon *d, const char *mig);
 /* A peer's connection with role "query". */
 void gw_resolve_query(struct gw_daemon *d, struct gw_conn *c, const char *mig);
 void gw_resolve_recover(struct gw_daemon *d); /* at start: every journal entry is finished or undone */

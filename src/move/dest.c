@@ -229,6 +229,56 @@ const char *gw_dest_decide(struct gw_daemon *d, const char *mig, const char *wor
 	return answer;
 }
 
+struct gw_denied {
+	struct gw_denied *next;
+	char mig[40];
+};
+
+static bool denied_locked(const struct gw_daemon *d, const char *mig)
+{
+	for (const struct gw_denied *n = d->denied; n; n = n->next)
+		if (gw_group_is_of(mig, n->mig))
+			return true;
+	return false;
+}
+
+/* Under d's lock. A session that hangs on a dead link hears of it. */
+static const char *end_session(struct gw_dest *s)
+{
+	uint64_t one = 1;
+	gw_dest_abort(s);
+	pthread_mutex_lock(&s->lock);
+	const char *state = gw_dest_state_name(s->state);
+	(void)!write(s->wake_fd, &one, sizeof(one));
+	if (s->ctl && s->state == D_ABORTED)
+		gw_conn_shutdown(s->ctl);
+	pthread_mutex_unlock(&s->lock);
+	return state;
+}
+
+const char *gw_dest_deny(struct gw_daemon *d, const char *mig)
+{
+	const char *answer = NULL;
+	pthread_mutex_lock(&d->lock);
+	if (!denied_locked(d, mig)) {
+		struct gw_denied *n = calloc(1, sizeof(*n));
+		assert(n);
+		(void)snprintf(n->mig, sizeof(n->mig), "%s", mig);
+		n->next = d->denied;
+		d->denied = n;
+	}
+	/* The leader first: when it has committed, the others have. */
+	struct gw_dest *leader = find_locked(d, mig);
+	if (leader)
+		answer = end_session(leader);
+	if (!answer || strcmp(answer, gw_dest_state_name(D_COMMITTED)) != 0)
+		for (struct gw_dest *s = d->dests; s; s = s->next)
+			if (s != leader && gw_group_is_of(s->mig, mig))
+				(void)end_session(s);
+	pthread_mutex_unlock(&d->lock);
+	return answer;
+}
+
 /* ---- the control connection ---- */
 
 static int restore(struct gw_dest *s, struct gw_conn *c, yyjson_val *msg, struct gw_err *e)
@@ -503,13 +553,16 @@ void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 	struct gw_err e = {.class = GW_OK}, ignored;
 	struct gw_dest *s = session_new(d, c, mig);
 	pthread_mutex_lock(&d->lock);
-	bool taken = find_locked(d, mig) != NULL;
-	if (!taken) {
+	bool taken = find_locked(d, mig) != NULL, denied = denied_locked(d, mig);
+	if (!taken && !denied) {
 		s->next = d->dests;
 		d->dests = s;
 	}
 	pthread_mutex_unlock(&d->lock);
-	int rc = taken ? gw_fail(&e, GW_PEER, EEXIST, "migration %s is known already", mig) : gw_mkdirs(s->dir, &e);
+	int rc = taken    ? gw_fail(&e, GW_PEER, EEXIST, "migration %s is known already", mig)
+	         : denied ? gw_fail_code(&e, GW_INPUT, "SourceLost", "migration %s was ended while its source was away",
+	                                 mig)
+	                  : gw_mkdirs(s->dir, &e);
 	if (rc == 0)
 		rc = gw_hello_send(c, "control", mig, &e);
 	if (rc == 0) {
@@ -518,7 +571,7 @@ void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 		(void)gw_msg_send_error(c, &e, &ignored);
 	}
 	gw_dest_pod_leave(s);
-	if (!taken) {
+	if (!taken && !denied) {
 		pthread_mutex_lock(&d->lock);
 		for (struct gw_dest **p = &d->dests; *p; p = &(*p)->next)
 			if (*p == s) {

@@ -257,6 +257,17 @@ static const char *journal_state(struct gw_daemon *d, const char *mig)
 	return name;
 }
 
+/* A copy of a pod's leader is committed by its file, even when its entry is not yet written. */
+bool gw_resolve_deny(struct gw_daemon *d, const char *mig)
+{
+	char path[PATH_MAX];
+	const char *state = gw_dest_deny(d, mig);
+	if (!state)
+		state = journal_state(d, mig);
+	gw_commit_path(d->cfg.state_dir, mig, path, sizeof(path));
+	return !strcmp(state, "committed") || access(path, F_OK) == 0;
+}
+
 static void forget_committed(struct gw_daemon *d, const char *mig)
 {
 	char path[PATH_MAX];

@@ -121,7 +121,8 @@ static void remember(struct agent *a, const struct gw_migration *m, bool gone)
 static bool may_come(void *arg, const char *mig, const char *peer)
 {
 	struct gw_migration m;
-	return agent_latest(arg, mig, &m) && !strcmp(m.source_node, peer) && !gw_migration_committed(&m);
+	return agent_latest(arg, mig, &m) && !strcmp(m.source_node, peer) && !gw_migration_committed(&m) &&
+	       !m.source_lost;
 }
 
 /* ---- what a Migration asks for ---- */
@@ -159,6 +160,8 @@ static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object
 	if (!source && !target)
 		return;
 	remember(a, &m, what == GW_FOLLOW_DELETED);
+	if (target && m.source_lost && agent_is_moving(&m) && what != GW_FOLLOW_DELETED)
+		agent_answer(a, &m);
 	if (!source)
 		return;
 	if (what == GW_FOLLOW_DELETED) {

@@ -25,10 +25,10 @@ struct agent {
 /* agent_run.c: threads of one migration; each frees its copy. */
 void agent_check(struct agent *a, const struct gw_migration *m);
 void agent_move(struct agent *a, const struct gw_migration *m);
+void agent_answer(struct agent *a, const struct gw_migration *m); /* of the destination: was there a commit? */
 /* What godwitd has of it: nothing, something under way, or a dead copy that waits. */
 enum agent_engine { ENGINE_NONE, ENGINE_BUSY, ENGINE_MOVED };
 enum agent_engine agent_engine(struct agent *a, const char *uid);
-void agent_tell_committed(struct agent *a, struct gw_kube *k, const struct gw_migration *m);
 
 void agent_knows(struct agent *a, bool *what);      /* one of the two above, for /healthz */
 bool agent_begin(struct agent *a, const char *uid); /* false: a thread is at it */

@@ -1,5 +1,6 @@
 /* agent_run: the check and the move of one Migration whose source is here. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,12 +60,36 @@ static void job_end(struct job *j)
 	free(j);
 }
 
+/* Does the migration still wait for a word of ours? */
+static bool is_awaited(struct job *j)
+{
+	struct gw_migration now;
+	struct pollfd p = {.fd = j->a->d->stop_fd, .events = POLLIN};
+	return agent_latest(j->a, j->m.uid, &now) && !gw_migration_committed(&now) && poll(&p, 1, 0) == 0;
+}
+
+/* Where a migration has come to: nobody else can say it, and the watch asks for it
+ * only once. So it is said until it is heard, or no longer asked. Frees doc. */
+static int tell(struct job *j, yyjson_mut_doc *doc)
+{
+	gw_auto(jmut) yyjson_mut_doc *mine = doc;
+	const char *phase = yyjson_mut_get_str(yyjson_mut_obj_get(yyjson_mut_doc_get_root(mine), "phase"));
+	for (;;) {
+		struct gw_err e;
+		int rc = gw_migration_patch_status(j->k, &j->m, yyjson_mut_doc_mut_copy(mine, NULL), &e);
+		if (rc == 0)
+			return 0;
+		gw_error("the API server was not told", kv_str("mig", j->m.uid), kv_str("phase", phase ?: ""),
+		         kv_str("reason", e.text));
+		if (rc == -ENOENT || rc == -EINVAL || !is_awaited(j))
+			return rc;
+		gw_sleep_us(AGAIN_AFTER_US);
+	}
+}
+
 static void tell_phase(struct job *j, const char *phase, const char *reason, const char *words)
 {
-	struct gw_err e;
-	if (gw_migration_phase(j->k, &j->m, phase, reason, words, &e) < 0)
-		gw_error("the API server was not told", kv_str("mig", j->m.uid), kv_str("phase", phase),
-		         kv_str("reason", e.text));
+	(void)tell(j, gw_migration_phase_doc(phase, reason, words));
 }
 
 static void fill_opts(const struct job *j, struct gw_move_opts *o)
@@ -116,7 +141,6 @@ static yyjson_val *first_blocker(yyjson_val *result)
 static void tell_check(struct job *j, yyjson_val *result)
 {
 	char words[900], now[32];
-	struct gw_err e;
 	yyjson_mut_doc *doc = gw_status_new();
 	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc), *check = yyjson_mut_obj(doc);
 	yyjson_val *why = first_blocker(result);
@@ -134,8 +158,7 @@ static void tell_check(struct job *j, yyjson_val *result)
 		yyjson_mut_obj_add_str(doc, o, "message", words);
 		yyjson_mut_obj_add_str(doc, o, "completionTime", now);
 	}
-	if (gw_migration_patch_status(j->k, &j->m, doc, &e) < 0)
-		gw_error("the API server was not told of a check", kv_str("mig", j->m.uid), kv_str("reason", e.text));
+	(void)tell(j, doc);
 }
 
 /* Each container of the pod is looked at; what is said of one is said of the pod. */
@@ -218,9 +241,8 @@ static void tell_progress(struct job *j, const struct gw_facts_of_run *r)
 		gw_warn("progress not told", kv_str("mig", j->m.uid), kv_str("reason", e.text));
 }
 
-static void tell_committed(struct job *j, const struct gw_facts_of_run *r)
+static int tell_committed(struct job *j, const struct gw_facts_of_run *r)
 {
-	struct gw_err e;
 	yyjson_mut_doc *doc = gw_status_new();
 	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
 	yyjson_mut_obj_add_str(doc, o, "phase", "Committed");
@@ -236,9 +258,7 @@ static void tell_committed(struct job *j, const struct gw_facts_of_run *r)
 		yyjson_mut_obj_add_val(doc, res, "stepsUs", steps);
 		yyjson_mut_obj_add_val(doc, o, "result", res);
 	}
-	if (gw_migration_patch_status(j->k, &j->m, doc, &e) < 0)
-		gw_error("the API server was not told of the commit", kv_str("mig", j->m.uid),
-		         kv_str("reason", e.text));
+	return tell(j, doc);
 }
 
 /* Until it ends or has moved. true: it has ended, *out says how. */
@@ -250,7 +270,7 @@ static bool accompany(struct job *j, struct gw_progress *p, bool *inout_handed, 
 		gw_progress_get(p, &version, LOOK_MS, &r);
 		if (!strcmp(r.phase, "Moved") || !strcmp(r.phase, "Done")) {
 			gw_metrics_ended(j->a->metrics, "Committed", "", r.freeze_us, r.bytes);
-			tell_committed(j, &r);
+			(void)tell_committed(j, &r);
 			return false;
 		}
 		if (r.ended_ms) {
@@ -269,10 +289,11 @@ static bool accompany(struct job *j, struct gw_progress *p, bool *inout_handed, 
 	}
 }
 
+/* Also when it is over: the destination may have said so, while this node was away. */
 static bool is_asked_to_end(struct job *j)
 {
 	struct gw_migration now;
-	return agent_latest(j->a, j->m.uid, &now) && now.abort;
+	return !agent_latest(j->a, j->m.uid, &now) || now.abort;
 }
 
 /* A godwitd before this one was at it. */
@@ -281,7 +302,7 @@ static bool wait_recovered(struct job *j)
 	for (;;) {
 		enum agent_engine was = agent_engine(j->a, j->m.uid);
 		if (was == ENGINE_MOVED)
-			tell_committed(j, NULL);
+			(void)tell_committed(j, NULL);
 		if (was != ENGINE_BUSY)
 			return was == ENGINE_NONE;
 		gw_sleep_us(RECOVER_LOOK_US);
@@ -350,8 +371,9 @@ static bool has_moved_before(struct job *j, const struct gw_facts_of_run *r)
 	if (strcmp(state, "committed") != 0)
 		return false;
 	gw_info("it was moved before this host lost its memory of it", kv_str("mig", j->m.uid));
-	tell_committed(j, NULL);
-	gw_resolve_gone(j->a->d, j->m.uid, j->m.target_node);
+	/* The destination's record is the only one: it stays until the commit is told. */
+	if (tell_committed(j, NULL) == 0)
+		gw_resolve_gone(j->a->d, j->m.uid, j->m.target_node);
 	return true;
 }
 
@@ -400,4 +422,26 @@ static void *move_main(void *arg)
 void agent_move(struct agent *a, const struct gw_migration *m)
 {
 	launch(a, m, move_main);
+}
+
+/* ---- the destination's word, when the source is lost ---- */
+
+/* First it can never be committed any more, then that is said. */
+static void *answer_main(void *arg)
+{
+	struct job *j = arg;
+	bool committed = gw_resolve_deny(j->a->d, j->m.uid);
+	gw_info("the source is lost", kv_str("mig", j->m.uid),
+	        kv_str("outcome", committed ? "committed" : "discarded"));
+	if (committed)
+		(void)tell_committed(j, NULL);
+	else
+		tell_phase(j, "Failed", "SourceLost", "the source's node was lost before the commit");
+	job_end(j);
+	return NULL;
+}
+
+void agent_answer(struct agent *a, const struct gw_migration *m)
+{
+	launch(a, m, answer_main);
 }

@@ -54,27 +54,61 @@ static void set(struct sweep *w, unsigned bits, const char *phase, const char *m
 	w->s.to_exists = w->s.to_has_godwit = true;
 }
 
+/* From PreCopy on it matters who is alive. */
+static const struct {
+	enum ctrl_life source, to;
+	bool lost;
+} LIVES[] = {{CTRL_LIVES, CTRL_LIVES, false}, {CTRL_SILENT, CTRL_LIVES, false}, {CTRL_SILENT, CTRL_LIVES, true},
+             {CTRL_OFF, CTRL_LIVES, false},   {CTRL_OFF, CTRL_LIVES, true},     {CTRL_OFF, CTRL_OFF, true}};
+
 static void each(void (*fn)(const struct sweep *w, enum ctrl_action a))
 {
 	for (size_t p = 0; p < gw_countof(PHASES); p++)
 		for (size_t k = 0; k < gw_countof(METHODS); k++)
-			for (unsigned bits = 0; bits < 1u << 14; bits++) {
-				struct sweep w;
-				set(&w, bits, PHASES[p], METHODS[k]);
-				w.s.m = &w.m;
-				fn(&w, ctrl_plan(&w.s).action);
-			}
+			for (size_t l = 0; l < (p < 4 ? 1 : gw_countof(LIVES)); l++)
+				for (unsigned bits = 0; bits < 1u << 14; bits++) {
+					struct sweep w;
+					set(&w, bits, PHASES[p], METHODS[k]);
+					w.s.source_life = LIVES[l].source;
+					w.s.to_life = LIVES[l].to;
+					w.m.source_lost = LIVES[l].lost;
+					w.s.m = &w.m;
+					fn(&w, ctrl_plan(&w.s).action);
+				}
 }
 
 static void one_may_only_ask(const struct sweep *w, enum ctrl_action a)
 {
-	if (in(w->m.phase, "PreCopy HandOver Freezing"))
-		assert_true(a == CTRL_NOTHING || a == CTRL_ABORT || a == CTRL_HAND_OVER);
+	if (!in(w->m.phase, "PreCopy HandOver Freezing"))
+		return;
+	bool off = w->s.source_life == CTRL_OFF && w->s.to_life == CTRL_OFF;
+	bool asks = a == CTRL_NOTHING || a == CTRL_ABORT || a == CTRL_ASK_TARGET || a == CTRL_TELL;
+	assert_true(asks || a == (off ? CTRL_FAIL : CTRL_HAND_OVER));
+	if (w->s.source_life != CTRL_LIVES)
+		assert_true(a != CTRL_HAND_OVER);
 }
 static void from_pre_copy_to_the_agents_word_the_controller_only_asks(void **s)
 {
 	(void)s;
 	each(one_may_only_ask);
+}
+
+/* Its process may run on, cut off, when nobody has said that its node is off. */
+static void lost_once(const struct sweep *w, enum ctrl_action a)
+{
+	if (!in(w->m.phase, "PreCopy HandOver Freezing"))
+		return;
+	bool same = !strcmp(w->m.method, "SameName"), handed = !strcmp(w->m.phase, "HandOver");
+	if (a == CTRL_ASK_TARGET)
+		assert_true(w->s.source_life != CTRL_LIVES && !w->m.source_lost &&
+		            (w->s.source_life == CTRL_OFF || !same || !handed));
+	if (w->s.source_life == CTRL_OFF && !w->m.source_lost)
+		assert_int_equal(a, w->s.to_life == CTRL_OFF ? CTRL_FAIL : CTRL_ASK_TARGET);
+}
+static void the_destination_is_asked_once_when_the_source_is_lost(void **s)
+{
+	(void)s;
+	each(lost_once);
 }
 
 static void two_clean(const struct sweep *w, enum ctrl_action a)
@@ -107,7 +141,8 @@ static void four_gone(const struct sweep *w, enum ctrl_action a)
 		assert_true(!strcmp(w->m.phase, "Committed") &&
 		            (!w->s.source.exists || w->s.source.terminating || !strcmp(w->m.method, "SameName")));
 	if (a == CTRL_SUCCEED)
-		assert_true(w->m.source_gone && !w->s.source.exists);
+		assert_true(w->m.source_gone &&
+		            (!w->s.source.exists || (w->s.source.terminating && w->s.source_life != CTRL_LIVES)));
 }
 static void the_dead_copy_ends_only_when_its_object_is_gone_or_going(void **s)
 {
@@ -470,6 +505,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(from_pre_copy_to_the_agents_word_the_controller_only_asks),
+	        cmocka_unit_test(the_destination_is_asked_once_when_the_source_is_lost),
 	        cmocka_unit_test(a_target_is_deleted_only_after_a_failure),
 	        cmocka_unit_test(a_source_is_deleted_only_after_the_commit_or_in_the_hand_over),
 	        cmocka_unit_test(the_dead_copy_ends_only_when_its_object_is_gone_or_going),
