@@ -8,7 +8,8 @@ export GODWIT_LAB=${GODWIT_LAB_FILES:-${GODWIT_LAB:-godwit-test}-files}
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
 "$KUBE" load postgres >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of PostgreSQL"; exit 1; }
-plan 28
+"$KUBE" load python >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of Python"; exit 1; }
+plan 34
 exec 3>&1 # for what is noted inside a check
 
 pod_on() { # NAME NODE JSON-of-the-spec
@@ -17,7 +18,7 @@ pod_on() { # NAME NODE JSON-of-the-spec
 		kn apply -f - >/dev/null && kn wait --for=condition=Ready "pod/$1" --timeout=60s
 }
 move() { # NAME POD NODE [PHASE]
-	mig "$1" "$2" "$3" && ends "$1" "${4:-Succeeded}" && echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3
+	mig "$1" "$2" "$3" && ends "$1" "${4:-Succeeded}" && echo "# $1: frozen $(st "$1" result.freezeMs) ms, the last look at files $(st "$1" result.stepsUs.files) us" >&3
 }
 in_pod() { kn exec "$1" -- sh -c "$2"; }
 
@@ -80,6 +81,67 @@ is "for that reason" "$(st many-2 reason)" NoDiskRoom
 is "and it runs on where it is" "$(node_of many) $(in_pod many 'find /disk -type f | wc -l')" "node-b 10000"
 on node-a umount /var/lib/godwit/files
 kn delete pod many --wait=false >/dev/null
+
+# ---- large files that are written at random, by write and by a mapping: a version in every block
+cat >"$T/blocks.py" <<'P'
+import mmap, os, random, struct, time
+B, N = 4096, 32768
+
+
+def block(i, v):
+    return struct.pack("<QQ", i, v) + bytes([v & 255]) * (B - 16)
+
+
+def new(name):
+    fd = os.open("/data/" + name, os.O_RDWR | os.O_CREAT)
+    for i in range(0, N, 16):
+        os.pwrite(fd, b"".join(block(i + k, 0) for k in range(16)), i * B)
+    return fd
+
+
+files = [new("written"), new("mapped")]
+mapped = mmap.mmap(files[1], N * B)
+versions = [[0] * N, [0] * N]
+wrote = 0
+open("/data/ready", "w").close()
+while True:
+    for _ in range(5):
+        for which in 0, 1:
+            i = random.randrange(N)
+            versions[which][i] += 1
+            wrote += 1
+            if which:
+                mapped[i * B : (i + 1) * B] = block(i, versions[which][i])
+            else:
+                os.pwrite(files[which], block(i, versions[which][i]), i * B)
+    time.sleep(0.005)
+    if os.path.exists("/data/check"):
+        wrong = [(w, i) for w in (0, 1) for i in range(N) if os.pread(files[w], B, i * B) != block(i, versions[w][i])]
+        with open("/data/result.new", "w") as f:
+            print("whole" if not wrong else "%d blocks are wrong, first %s" % (len(wrong), wrong[0]), wrote, file=f)
+        os.unlink("/data/check")
+        os.rename("/data/result.new", "/data/result")
+P
+check "a pod that writes at random into two files of 128 MiB starts" pod_on blocks node-a "$(jq -n --rawfile p "$T/blocks.py" '{containers: [{name: "c", image: "kube.test/python:1", command: ["python3", "-c", $p],
+	readinessProbe: {exec: {command: ["test", "-e", "/data/ready"]}, periodSeconds: 1}, volumeMounts: [{name: "data", mountPath: "/data"}]}], volumes: [{name: "data", emptyDir: {}}]}')"
+blocks() { # the program compares its files with what it remembers
+	in_pod blocks 'rm -f /data/result; touch /data/check; for i in $(seq 300); do [ ! -e /data/result ] || break; sleep 0.2; done; cat /data/result' | tee "$T/blocks"
+	grep -q '^whole ' "$T/blocks"
+}
+check "it moves while it writes" move blocks-1 blocks node-b
+check "no block of either file is another than it wrote" blocks
+last_read() { gw_log node-b 100000 | grep 'event="files".*names=' | sed -n 's/.*read_bytes=\([0-9]*\).*/\1/p' | tail -n 1; }
+pages_only() {
+	local n
+	case $(in_pod blocks 'stat -f -c %T /data') in ext2/ext3 | xfs | btrfs) ;; *) return 0 ;; esac
+	n=$(last_read)
+	echo "# read in the freeze: $n bytes of 268435456" >&3
+	[ -n "$n" ] && [ "$n" -lt 200000000 ]
+}
+check "and back" move blocks-2 blocks node-a
+check "in the freeze its pages were read, not all of its files" pages_only
+check "and again every block is what it wrote" blocks
+kn delete pod blocks --wait=false >/dev/null
 
 # ---- PostgreSQL under pgbench
 pg='{"containers": [{"name": "pg", "image": "kube.test/postgres:1", "args": ["-c", "max_wal_size=64MB"], "volumeMounts": [{"name": "data", "mountPath": "/data"}],
