@@ -64,7 +64,7 @@ static int wait_for(pid_t pid)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
-[[noreturn]] static void keep(int (*body)(void *ctx), void *ctx, const char *id, const char *pid_file)
+[[noreturn]] static void keep(const struct keeper_does *k, const char *id, const char *pid_file)
 {
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	(void)prctl(PR_SET_NAME, NAME);
@@ -74,10 +74,12 @@ static int wait_for(pid_t pid)
 	if (runc == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		restore_signals();
-		_exit(body(ctx) < 0 ? 1 : 0);
+		_exit(k->body(k->ctx) < 0 ? 1 : 0);
 	}
 	int status = runc < 0 ? W_EXITCODE(1, 0) : wait_for(runc);
 	pid_t init = status == 0 ? read_pid(pid_file) : -1;
+	if (init <= 0)
+		k->failed(k->ctx);
 	gw_fate_over(state_dir(), id);
 	/* The log is the container's to write; its reader waits for the last writer. */
 	for (int fd = 0; fd < 3; fd++)
@@ -85,7 +87,7 @@ static int wait_for(pid_t pid)
 	end_like(init > 0 ? wait_for(init) : W_EXITCODE(1, 0));
 }
 
-pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *id, const char *pid_file, struct gw_err *e)
+pid_t keeper_start(const struct keeper_does *k, const char *id, const char *pid_file, struct gw_err *e)
 {
 	char mark[PATH_MAX];
 	if (!state_path(mark, sizeof(mark), "kept", id))
@@ -94,7 +96,7 @@ pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *id, const char
 	if (keeper < 0)
 		return gw_fail(e, GW_SYS, errno, "start a keeper");
 	if (keeper == 0)
-		keep(body, ctx, id, pid_file);
+		keep(k, id, pid_file);
 	char text[PID_TEXT_MAX];
 	int n = snprintf(text, sizeof(text), "%d", keeper);
 	int rc = gw_write_file(mark, text, (size_t)n, e);

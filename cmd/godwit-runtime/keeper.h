@@ -21,8 +21,13 @@
 
 /* In the keeper and the body this returns never or with what body returned; in the
  * caller the keeper's pid. body: runs in the process that becomes runc, which writes
- * its container's pid to pid_file; returns only on failure. While it stands its mark is
- * there (base/fate.h). */
-pid_t keeper_start(int (*body)(void *ctx), void *ctx, const char *id, const char *pid_file, struct gw_err *e);
+ * its container's pid to pid_file; returns only on failure. failed: runs in the keeper
+ * when there will be no container. While it stands its mark is there (base/fate.h). */
+struct keeper_does {
+	int (*body)(void *ctx);
+	void (*failed)(void *ctx);
+	void *ctx;
+};
+pid_t keeper_start(const struct keeper_does *k, const char *id, const char *pid_file, struct gw_err *e);
 /* Kills it, and what its child has become; the caller has decided so. */
 void keeper_end(const char *id);

@@ -1,6 +1,7 @@
 #include "target.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "base/cgroups.h"
 #include "base/clock.h"
+#include "base/fate.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/scope.h"
@@ -240,6 +242,24 @@ static int body(void *ctx)
 	return rc;
 }
 
+/* To where kubelet looks for what a container says at its end. */
+static void say_why(void *ctx)
+{
+	const struct target *t = ctx;
+	gw_auto(mem) char *why = gw_fate_why(state_dir(), t->c->id), *text = NULL;
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_doc_get_root(t->config), "mounts"));
+	for (yyjson_val *m; (m = yyjson_arr_iter_next(&it));) {
+		if (strcmp(gw_json_str(m, "destination", ""), "/dev/termination-log") != 0)
+			continue;
+		gw_auto(fd) int fd = open(gw_json_str(m, "source", ""), O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0 &&
+		    asprintf(&text, "godwit: migration %s did not fill this container: %s",
+		             gw_json_str(notes_of(t), "godwit.dev/migration", ""), why ?: "it was called off") > 0)
+			(void)gw_write_full(fd, text, strlen(text));
+		return;
+	}
+}
+
 /* The cgroup of the pid that it is given is the container's for its runtime from
  * then on: where it asks what the container uses, and hears of its memory's end. */
 static void enter_cgroup(const struct target *t)
@@ -252,6 +272,7 @@ static void enter_cgroup(const struct target *t)
 static int leave_keeper(const struct target *t, struct gw_err *e)
 {
 	char dir[PATH_MAX], pid_file[PATH_MAX + 16], text[32];
+	const struct keeper_does does = {.body = body, .failed = say_why, .ctx = (void *)(uintptr_t)t};
 	(void)snprintf(dir, sizeof(dir), "%s/kept", state_dir());
 	real_pid_file(t, pid_file, sizeof(pid_file));
 	int rc = gw_mkdirs(dir, e);
@@ -259,7 +280,7 @@ static int leave_keeper(const struct target *t, struct gw_err *e)
 		rc = mark_restored(t->c->id, e);
 	if (rc == 0)
 		enter_cgroup(t);
-	pid_t keeper = rc < 0 ? rc : keeper_start(body, (void *)(uintptr_t)t, t->c->id, pid_file, e);
+	pid_t keeper = rc < 0 ? rc : keeper_start(&does, t->c->id, pid_file, e);
 	if (keeper < 0)
 		return keeper;
 	int n = snprintf(text, sizeof(text), "%d", keeper);

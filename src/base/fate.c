@@ -3,10 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
+
+enum { WHY_MAX = 4096 };
 
 static void mark_path(char *out, size_t size, const char *state_dir, const char *id)
 {
@@ -16,6 +20,11 @@ static void mark_path(char *out, size_t size, const char *state_dir, const char 
 static void fate_path(char *out, size_t size, const char *state_dir, const char *id)
 {
 	gw_path(out, size, "%s/kept/%s.fate", state_dir, id);
+}
+
+static void why_path(char *out, size_t size, const char *state_dir, const char *id)
+{
+	gw_path(out, size, "%s/kept/%s.why", state_dir, id);
 }
 
 int gw_fate_decide(const char *state_dir, const char *id, enum gw_fate f, struct gw_err *e)
@@ -46,7 +55,28 @@ void gw_fate_reopen(const char *state_dir, const char *id)
 void gw_fate_over(const char *state_dir, const char *id)
 {
 	char mark[PATH_MAX];
+	char why[PATH_MAX];
 	mark_path(mark, sizeof(mark), state_dir, id);
+	why_path(why, sizeof(why), state_dir, id);
 	(void)unlink(mark);
+	(void)unlink(why);
 	gw_fate_reopen(state_dir, id);
+}
+
+void gw_fate_say_why(const char *state_dir, const char *id, const char *words)
+{
+	char mark[PATH_MAX], why[PATH_MAX];
+	struct gw_err e;
+	mark_path(mark, sizeof(mark), state_dir, id);
+	why_path(why, sizeof(why), state_dir, id);
+	if (access(mark, F_OK) == 0 && gw_write_file(why, words, strlen(words), &e) < 0)
+		gw_warn("the container's end will not say why", kv_str("container", id), kv_str("reason", e.text));
+}
+
+char *gw_fate_why(const char *state_dir, const char *id)
+{
+	char why[PATH_MAX], *text = NULL;
+	struct gw_err ignored;
+	why_path(why, sizeof(why), state_dir, id);
+	return gw_read_file(why, WHY_MAX, &text, NULL, &ignored) < 0 ? NULL : text;
 }

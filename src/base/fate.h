@@ -9,6 +9,7 @@
  *
  *   STATE/kept/ID        a keeper stands for it: the keeper's pid
  *   STATE/kept/ID.fate   decided; made exclusively, by whoever decides
+ *   STATE/kept/ID.why    why it could not be filled, in words (godwitd's)
  *
  * The mark goes before the fate, so that what is not kept any more cannot be
  * decided. Any thread, any process. */
@@ -18,5 +19,9 @@ enum gw_fate { GW_FATE_COMMIT, GW_FATE_END };
 int gw_fate_decide(const char *state_dir, const char *id, enum gw_fate f, struct gw_err *e);
 /* Back to undecided: only by who has decided. */
 void gw_fate_reopen(const char *state_dir, const char *id);
-/* Nobody stands for it from here on: mark and fate go. */
+/* Nobody stands for it from here on: mark, fate and words go. */
 void gw_fate_over(const char *state_dir, const char *id);
+/* For whoever looks at the container that ends then. Nothing when nobody stands for it. */
+void gw_fate_say_why(const char *state_dir, const char *id, const char *words);
+/* NULL: nothing was said. The caller frees. */
+char *gw_fate_why(const char *state_dir, const char *id);

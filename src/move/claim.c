@@ -105,6 +105,12 @@ int gw_claim_bind(struct gw_daemon *d, const struct gw_claim *c, struct gw_err *
 	                              c->name);
 }
 
+void gw_claim_say_why(struct gw_daemon *d, const struct gw_claim *c, const struct gw_err *why)
+{
+	if (c->id[0])
+		gw_fate_say_why(d->cfg.state_dir, c->id, why->text);
+}
+
 void gw_claim_unbind(struct gw_daemon *d, const struct gw_claim *c)
 {
 	gw_fate_reopen(d->cfg.state_dir, c->id);

@@ -61,6 +61,8 @@ bool gw_claim_is_wanted(const struct gw_claim *c);
 /* Before the commit: from here on its container runtime cannot end it but as a
  * container that runs (base/fate.h). "TargetGone": it has been. */
 int gw_claim_bind(struct gw_daemon *d, const struct gw_claim *c, struct gw_err *e);
+/* It will not be filled: in words for whoever looks at the container when it ends. */
+void gw_claim_say_why(struct gw_daemon *d, const struct gw_claim *c, const struct gw_err *why);
 void gw_claim_unbind(struct gw_daemon *d, const struct gw_claim *c); /* there was no commit after all */
 void gw_claim_go(struct gw_daemon *d, const struct gw_claim *c, const struct gw_claim_folders *f);
 /* Every claim of this migration that has no answer yet gets this one. */

@@ -523,6 +523,7 @@ static void session_run(struct gw_dest *s, struct gw_conn *c)
 		/* Undone before it is told: the source may try again at once. */
 		(void)dest_step(s, DE_FAIL);
 		data_stop(s);
+		gw_claim_say_why(s->d, &s->claim, &e);
 		gw_dest_discard(s);
 		gw_claim_refuse(s->d, s->claim_mig, &e);
 		tell_failure(s, c, &e);
