@@ -118,11 +118,23 @@ static bool is_keeper(pid_t pid)
 	       !strncmp(name, NAME, sizeof(NAME) - 1);
 }
 
-void keeper_end(const char *id)
+static pid_t keeper_of(const char *id)
 {
 	char mark[PATH_MAX];
 	pid_t pid = state_path(mark, sizeof(mark), "kept", id) ? read_pid(mark) : -1;
-	if (is_keeper(pid))
+	return is_keeper(pid) ? pid : -1;
+}
+
+bool keeper_ps(const char *id)
+{
+	pid_t pid = keeper_of(id);
+	return pid > 0 && printf("[%d]", pid) > 0;
+}
+
+void keeper_end(const char *id)
+{
+	pid_t pid = keeper_of(id);
+	if (pid > 0)
 		(void)kill(pid, SIGKILL);
 	gw_fate_over(state_dir(), id);
 }

@@ -1,4 +1,5 @@
 #pragma once
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/gw_err.h"
@@ -29,5 +30,7 @@ struct keeper_does {
 	void *ctx;
 };
 pid_t keeper_start(const struct keeper_does *k, const char *id, const char *pid_file, struct gw_err *e);
+/* Its pid on stdout, as runc's `ps --format json` says it; false: it stands no more. */
+bool keeper_ps(const char *id);
 /* Kills it, and what its child has become; the caller has decided so. */
 void keeper_end(const char *id);

@@ -8,7 +8,9 @@
  *            (keeper.h), whose child becomes `runc restore`;
  *            of any: its seccomp profile allows no io_uring (confine.h)
  *   start    of such a container: it runs already
- *   exec     in a container that is a keeper still: waits for the real one
+ *   exec, update   of a container that is a keeper still: waits for the real one
+ *   ps       of such a container: the keeper. A containerd that is started anew takes a
+ *            container without processes for one that was left over
  *   kill     of a container that is a keeper still: ends it, unless it is committed
  *            (src/base/fate.h): then that is waited for, and runc's
  *   kill, delete   of a source that is being moved (src/move/held.h): kept back
@@ -130,7 +132,9 @@ int main(int argc, char **argv)
 		unmark("restored", c.id);
 		return 0;
 	}
-	if (c.command && !strcmp(c.command, "exec"))
+	if (c.command && !strcmp(c.command, "ps") && marked("kept", c.id) && keeper_ps(c.id))
+		return 0;
+	if (c.command && (!strcmp(c.command, "exec") || !strcmp(c.command, "update")))
 		wait_until_real(c.id);
 	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
 	if (ends && marked("held", c.id))

@@ -32,7 +32,6 @@ struct gw_restore {
 	struct gw_home *home;
 	pid_t runc_pid; /* 0: ended */
 	bool foreign;   /* runc is not our child */
-	pid_t init;
 	int cancel_fd;
 	enum { STARTED, READY, STOPPED, RUNNING, OVER } state;
 };
@@ -161,15 +160,10 @@ const char *gw_restore_memory_cgroup(const struct gw_restore *r)
 	return r->memory_cgroup;
 }
 
-pid_t gw_restore_init_pid(const struct gw_restore *r)
-{
-	return r->init;
-}
-
 int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e)
 {
 	gw_home_go(r->home);
-	int rc = wait_point(r, "resume", timeout_ms, NULL, &r->init, e);
+	int rc = wait_point(r, "resume", timeout_ms, NULL, NULL, e);
 	if (rc < 0)
 		return rc;
 	r->state = STOPPED;
@@ -190,6 +184,15 @@ static int wait_foreign(pid_t pid, int timeout_ms)
 	return fd < 0 || poll(&p, 1, timeout_ms) > 0 ? 0 : -ETIMEDOUT;
 }
 
+/* Has the container any process? */
+static bool lives(const struct gw_restore *r)
+{
+	char path[PATH_MAX + 16];
+	gw_path(path, sizeof(path), "%s/cgroup.procs", r->cgroup);
+	gw_auto(file) FILE *f = fopen(path, "re");
+	return f && fgetc(f) != EOF;
+}
+
 int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e)
 {
 	if (!r->runc_pid)
@@ -199,7 +202,7 @@ int gw_restore_finish(struct gw_restore *r, int timeout_ms, struct gw_err *e)
 		if (wait_foreign(r->runc_pid, timeout_ms) < 0)
 			return gw_fail(e, GW_SYS, ETIMEDOUT, "runc restore of %s does not end", r->id);
 		r->runc_pid = 0;
-		return kill(r->init, 0) == 0 ? 0 : explain(r, e);
+		return lives(r) ? 0 : explain(r, e);
 	}
 	int rc = gw_proc_wait(r->runc_pid, timeout_ms, &st, e);
 	if (rc < 0)

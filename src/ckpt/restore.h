@@ -55,7 +55,6 @@ const char *gw_restore_cgroup(const struct gw_restore *r);
 const char *gw_restore_memory_cgroup(const struct gw_restore *r);
 /* Images are whole: rebuild the tasks. Returns when they are STOPPED. */
 int gw_restore_go(struct gw_restore *r, int timeout_ms, struct gw_err *e);
-pid_t gw_restore_init_pid(const struct gw_restore *r);
 /* Let them run: one byte to CRIU, which detaches from them. */
 void gw_restore_resume(struct gw_restore *r);
 /* After resume: runc's own end. Fails when runc says the restore failed; of a

@@ -162,6 +162,7 @@ int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc 
 		return 0;
 	}
 	gw_info("container claimed", kv_str("mig", k.c.mig), kv_str("name", k.c.name), kv_str("container", k.c.id));
+	gw_dest_claimed_again(d, k.c.mig, k.c.name, k.c.id);
 	pthread_mutex_lock(&d->lock);
 	/* A second container of that name means that nobody wants the first any more. */
 	struct gw_claiming *old = find_locked(d, k.c.mig, k.c.name);

@@ -112,6 +112,8 @@ void gw_dest_control(struct gw_daemon *d, struct gw_conn *c, const char *mig);
 void gw_dest_data(struct gw_daemon *d, struct gw_conn *c, const char *mig);
 /* Is this container still taking in the memory of its last migration? */
 bool gw_dest_filling(struct gw_daemon *d, const char *container);
+/* claim.h: a container of that name is created here for the second time. */
+void gw_dest_claimed_again(struct gw_daemon *d, const char *mig, const char *name, const char *id);
 /* A word on a running session that came another way than its control
  * connection: "commit", "abort", anything else only asks. peer NULL: a person.
  * Answers with the session's state, NULL when there is none. */

@@ -62,6 +62,7 @@ static void session_free(struct gw_dest *s)
 {
 	struct gw_err ignored;
 	gw_hold_free(s->hold);
+	gw_room_free(s->room);
 	gw_restore_close(s->restore);
 	gw_pages_free(s->pages, false);
 	gw_store_free(s->store);
@@ -316,7 +317,10 @@ static int restore(struct gw_dest *s, struct gw_conn *c, yyjson_val *msg, struct
 	struct gw_msg m = gw_msg_new("restored");
 	yyjson_mut_obj_add_uint(m.doc, m.root, "give_us", t1 - t0);
 	yyjson_mut_obj_add_uint(m.doc, m.root, "restore_us", gw_now_us() - t1);
-	return gw_msg_send(c, &m, e);
+	rc = gw_msg_send(c, &m, e);
+	/* While the source makes ready to commit. */
+	s->room = gw_room_make(gw_restore_cgroup(s->restore));
+	return rc;
 }
 
 static int add_space(struct gw_dest *s, yyjson_val *o, struct gw_err *e)
@@ -486,6 +490,7 @@ static void finish(struct gw_dest *s)
 		if (poll(&p, 1, FILL_LOOK_MS) > 0)
 			break; /* we end; the page server goes on by itself */
 	}
+	gw_room_end(gw_take(s->room));
 	gw_info("container arrived", kv_str("mig", s->mig), kv_str("container", s->container), kv_str("from", s->peer),
 	        kv_u64("faults", st.faults), kv_u64("fill_us", st.fill_us), kv_u64("fault_us_max", st.fault_us_max));
 	gw_progress_end(s->progress, "Done", NULL);

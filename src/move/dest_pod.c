@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fate.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
@@ -149,6 +150,24 @@ void gw_dest_pod_unbind(struct gw_dest *s)
 {
 	for (unsigned i = 0; s->claim_name[0] && i <= s->pod_of.nothers; i++)
 		gw_claim_unbind(s->d, claim_of(s, i));
+}
+
+/* What is being restored for an earlier container of that name is not to be
+ * committed: its runtime knows of it no more, or it would not create another. */
+void gw_dest_claimed_again(struct gw_daemon *d, const char *mig, const char *name, const char *id)
+{
+	struct gw_err e;
+	pthread_mutex_lock(&d->lock);
+	for (struct gw_dest *s = d->dests; s; s = s->next) {
+		pthread_mutex_lock(&s->lock);
+		bool earlier = !strcmp(s->claim_mig, mig) && !strcmp(s->claim_name, name) && s->claim.id[0] &&
+		               strcmp(s->claim.id, id) != 0;
+		if (earlier && gw_fate_decide(d->cfg.state_dir, s->claim.id, GW_FATE_END, &e) == 0)
+			gw_warn("a container was created again while it was restored", kv_str("mig", s->mig),
+			        kv_str("name", name), kv_str("container", s->claim.id));
+		pthread_mutex_unlock(&s->lock);
+	}
+	pthread_mutex_unlock(&d->lock);
 }
 
 void gw_dest_pod_commit(struct gw_dest *s)

@@ -175,9 +175,13 @@ static int give_stdio(struct gw_dest *s, struct gw_err *e)
 /* The container that its runtime is creating: from here on its id is ours. */
 static int take_claim(struct gw_dest *s, struct gw_err *e)
 {
-	int rc = gw_claim_take(s->d, s->claim_mig, s->claim_name, &s->claim, e);
+	struct gw_claim c;
+	int rc = gw_claim_take(s->d, s->claim_mig, s->claim_name, &c, e);
 	if (rc < 0)
 		return rc;
+	pthread_mutex_lock(&s->lock);
+	s->claim = c;
+	pthread_mutex_unlock(&s->lock);
 	(void)snprintf(s->container, sizeof(s->container), "%s", s->claim.id);
 	(void)snprintf(s->journal.container, sizeof(s->journal.container), "%s", s->claim.id);
 	(void)snprintf(s->journal.sandbox, sizeof(s->journal.sandbox), "%s", s->claim.sandbox);

@@ -12,6 +12,7 @@
 #include "move/recv.h"
 #include "net/hold.h"
 #include "net/mover.h"
+#include "net/room.h"
 
 /* dest_priv: one incoming migration; shared by dest*.c and resolve.c only.
  *
@@ -58,6 +59,7 @@ struct gw_dest {
 	struct gw_recv_counters counters;
 	struct gw_pod pod;
 	bool net_ready;
+	struct gw_room *room; /* of its datagram sockets, from restored to filled */
 	struct gw_hold *hold; /* what this host's own clients send; under lock; NULL: none, or a member */
 	char *descriptors;    /* JSON */
 	int stdio[3];

@@ -24,6 +24,7 @@
 #include "move/msg.h"
 #include "move/source_priv.h"
 #include "net/handshakes.h"
+#include "net/room.h"
 #include "net/unread.h"
 
 enum {
@@ -40,6 +41,7 @@ enum {
 	BURIAL_AFTER_US = 300000,
 	UNREAD_MAX_US = 25000, /* a program that is not given the CPU for so long is frozen all the same */
 	UNREAD_TRIES = 3,
+	ROOM_US = 200000,           /* for a program to read what was held */
 	HANDSHAKES_MAX_US = 100000, /* a client farther away than that, or a program that accepts nothing */
 };
 
@@ -506,6 +508,7 @@ void gw_source_undo(struct gw_source *s)
 	/* First of all the container runs again, with its way out open, then its packets come. */
 	if (s->sealed && gw_mover_routed.unseal(s->container->id, &s->pod, &e) < 0)
 		gw_error("network not opened again", kv_str("mig", s->mig), kv_str("reason", e.text));
+	struct gw_room *room = s->frozen_us ? gw_room_make(s->container->freezer_dir) : NULL;
 	if (s->dump && gw_dump_abandon(s->dump, &e) < 0)
 		gw_error("thaw failed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	else if (!s->dump && s->container && s->frozen_us && gw_freezer_thaw(s->container->freezer_dir, &e) < 0)
@@ -520,6 +523,9 @@ void gw_source_undo(struct gw_source *s)
 	(void)gw_source_step(s, SE_FAIL);
 	if (s->ctl && !s->cancelled)
 		(void)gw_msg_send_type(s->ctl, "abort", &e);
+	if (room)
+		gw_sleep_us(ROOM_US);
+	gw_room_end(room);
 }
 
 static void delete_container(struct gw_source *s)
