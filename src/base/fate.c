@@ -52,6 +52,13 @@ void gw_fate_reopen(const char *state_dir, const char *id)
 	(void)unlink(path);
 }
 
+bool gw_fate_stands(const char *state_dir, const char *id)
+{
+	char mark[PATH_MAX];
+	mark_path(mark, sizeof(mark), state_dir, id);
+	return access(mark, F_OK) == 0;
+}
+
 void gw_fate_over(const char *state_dir, const char *id)
 {
 	char mark[PATH_MAX];
@@ -65,11 +72,10 @@ void gw_fate_over(const char *state_dir, const char *id)
 
 void gw_fate_say_why(const char *state_dir, const char *id, const char *words)
 {
-	char mark[PATH_MAX], why[PATH_MAX];
+	char why[PATH_MAX];
 	struct gw_err e;
-	mark_path(mark, sizeof(mark), state_dir, id);
 	why_path(why, sizeof(why), state_dir, id);
-	if (access(mark, F_OK) == 0 && gw_write_file(why, words, strlen(words), &e) < 0)
+	if (gw_fate_stands(state_dir, id) && gw_write_file(why, words, strlen(words), &e) < 0)
 		gw_warn("the container's end will not say why", kv_str("container", id), kv_str("reason", e.text));
 }
 

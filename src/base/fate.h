@@ -1,4 +1,6 @@
 #pragma once
+#include <stdbool.h>
+
 #include "base/gw_err.h"
 
 /* fate: of a container that a keeper stands for (cmd/godwit-runtime/keeper.h).
@@ -19,6 +21,7 @@ enum gw_fate { GW_FATE_COMMIT, GW_FATE_END };
 int gw_fate_decide(const char *state_dir, const char *id, enum gw_fate f, struct gw_err *e);
 /* Back to undecided: only by who has decided. */
 void gw_fate_reopen(const char *state_dir, const char *id);
+bool gw_fate_stands(const char *state_dir, const char *id); /* does a keeper stand for it? */
 /* Nobody stands for it from here on: mark, fate and words go. */
 void gw_fate_over(const char *state_dir, const char *id);
 /* For whoever looks at the container that ends then. Nothing when nobody stands for it. */

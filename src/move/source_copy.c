@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fate.h"
 #include "base/fault.h"
 #include "base/gw_log.h"
 #include "base/io.h"
@@ -20,6 +21,7 @@ enum {
 	FILL_TIMEOUT_MS = 120000,
 	FIXED_US = 40000,
 	CLAIM_ASK_MS = 100,
+	REAL_WITHIN_MS = 10000,
 	NICE_WHILE_RUNNING = 5
 };
 
@@ -119,6 +121,10 @@ static int pod_to_journal(struct gw_source *s, struct gw_err *e)
 static int load(struct gw_source *s, struct gw_err *e)
 {
 	int rc = gw_host_find(s->d, s->o.to, &s->peer, e);
+	/* One that has just arrived is its runtime's as soon as runc restore has ended. */
+	for (uint64_t end = gw_now_ms() + REAL_WITHIN_MS;
+	     gw_fate_stands(s->d->cfg.state_dir, s->o.container) && gw_now_ms() < end;)
+		gw_sleep_us(5000);
 	if (rc == 0)
 		rc = gw_container_load(s->o.runc_root, s->o.container, &s->container, e);
 	if (rc < 0)
