@@ -490,10 +490,10 @@ static void finish(struct gw_dest *s)
 		if (poll(&p, 1, FILL_LOOK_MS) > 0)
 			break; /* we end; the page server goes on by itself */
 	}
-	gw_room_end(gw_take(s->room));
 	gw_info("container arrived", kv_str("mig", s->mig), kv_str("container", s->container), kv_str("from", s->peer),
 	        kv_u64("faults", st.faults), kv_u64("fill_us", st.fill_us), kv_u64("fault_us_max", st.fault_us_max));
 	gw_progress_end(s->progress, "Done", NULL);
+	gw_room_end(gw_take(s->room));
 }
 
 static void tell_failure(struct gw_dest *s, struct gw_conn *c, const struct gw_err *why)

@@ -39,9 +39,8 @@ enum {
 	IMAGE_PIECE = 512 * 1024,
 	ROUNDS_ARMED = 2,
 	BURIAL_AFTER_US = 300000,
-	UNREAD_MAX_US = 25000, /* a program that is not given the CPU for so long is frozen all the same */
+	UNREAD_MAX_US = 60000, /* a program that is not given the CPU for so long is frozen all the same */
 	UNREAD_TRIES = 3,
-	ROOM_US = 200000,           /* for a program to read what was held */
 	HANDSHAKES_MAX_US = 100000, /* a client farther away than that, or a program that accepts nothing */
 };
 
@@ -523,8 +522,6 @@ void gw_source_undo(struct gw_source *s)
 	(void)gw_source_step(s, SE_FAIL);
 	if (s->ctl && !s->cancelled)
 		(void)gw_msg_send_type(s->ctl, "abort", &e);
-	if (room)
-		gw_sleep_us(ROOM_US);
 	gw_room_end(room);
 }
 

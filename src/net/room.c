@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sock_diag.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +13,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/gw_log.h"
 #include "base/io.h"
 #include "base/scope.h"
 
 enum { TABLE_MAX = 4 << 20, SOCKETS_MAX = 256, FILES_MAX = 4096, ROOM_BYTES = 4 << 20 /* the kernel doubles it */ };
+enum { NARROW_TRIES = 20, NARROW_AGAIN_US = 100000 };
 
 struct gw_room {
 	char procs[PATH_MAX]; /* the container's processes */
@@ -58,7 +61,13 @@ static bool widen(struct gw_room *r, unsigned i, int fd)
 static bool narrow(struct gw_room *r, unsigned i, int fd)
 {
 	const int bytes = r->of[i].bytes / 2;
-	if (!bytes || setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0)
+	uint32_t mem[SK_MEMINFO_VARS] = {0};
+	socklen_t len = sizeof(mem);
+	/* Fuller than it could be before, it would take nothing new. */
+	if (!bytes || getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0 ||
+	    mem[SK_MEMINFO_RMEM_ALLOC] > (uint32_t)bytes / 2)
+		return false;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		return false;
 	r->of[i].bytes = 0;
 	return true;
@@ -144,8 +153,11 @@ struct gw_room *gw_room_make(const char *cgroup_dir)
 
 void gw_room_end(struct gw_room *r)
 {
-	if (r)
-		(void)in_all(r, r->n, narrow);
+	for (unsigned i = 0; r && r->n && i < NARROW_TRIES; i++) {
+		if (i)
+			gw_sleep_us(NARROW_AGAIN_US);
+		r->n -= in_all(r, r->n, narrow);
+	}
 	free(r);
 }
 

@@ -16,5 +16,8 @@ struct gw_room;
  * none, or they cannot be had. Tens of microseconds without any, else that and
  * some for each open file, of at most 4096. */
 struct gw_room *gw_room_make(const char *cgroup_dir);
-void gw_room_end(struct gw_room *r);  /* as it was, for those that are still open; NULL is fine */
-void gw_room_free(struct gw_room *r); /* of a container that has ended; NULL is fine */
+/* As it was, for those that are still open, as soon as they have been read; those
+ * that are not read within 2 s keep it. NULL is fine. */
+void gw_room_end(struct gw_room *r);
+/* Of a container that has ended. NULL is fine. */
+void gw_room_free(struct gw_room *r);

@@ -21,7 +21,7 @@ while read -r tag host family; do
 done < <(many)
 for h in host-a host-b host-c; do
 	for ip in "$eip" "$eip6"; do
-		on "$h" lab-udp "$ip" 7200 500 25 >"$T/udp-$h-${ip//:/_}.end" &
+		on "$h" lab-udp "$ip" 7200 200 25 >"$T/udp-$h-${ip//:/_}.end" &
 		echo $! >"$T/udp-$h-${ip//:/_}.pid"
 		started_loads+=($!)
 	done
