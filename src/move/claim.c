@@ -17,7 +17,7 @@
 #include "move/daemon.h"
 #include "move/msg.h"
 
-enum { LOOK_EVERY_MS = 5 };
+enum { LOOK_EVERY_MS = 5, OVER_EVERY = 40 /* looks */ };
 
 struct gw_claiming {
 	struct gw_claiming *next;
@@ -126,6 +126,7 @@ static bool has_gone(int fd)
 static int wait_answer(struct gw_daemon *d, int fd, struct gw_claiming *k, struct gw_err *e)
 {
 	uint64_t end = gw_now_ms() + GW_CLAIM_TAKES_MS;
+	unsigned looks = 0;
 	for (;;) {
 		pthread_mutex_lock(&d->lock);
 		int state = k->state;
@@ -142,6 +143,11 @@ static int wait_answer(struct gw_daemon *d, int fd, struct gw_claiming *k, struc
 			return gw_fail_code(e, GW_RETRY, "NoSuchMigration",
 			                    "no migration %s has come for container %s within %d s", k->c.mig,
 			                    k->c.name, GW_CLAIM_TAKES_MS / 1000);
+		/* kubelet makes a container anew that a failed move has ended. While it waited
+		 * its pod, which is to go, could not, nor give up its address. */
+		if (state == WAITING && ++looks % OVER_EVERY == 0 && d->is_over &&
+		    d->is_over(d->may_come_ctx, k->c.mig))
+			return gw_fail_code(e, GW_RETRY, "MigrationOver", "migration %s has ended", k->c.mig);
 		/* Armed to restored is part of no freeze, so a look every few ms is soon enough. */
 		struct pollfd p = {.fd = d->stop_fd, .events = POLLIN};
 		if (poll(&p, 1, LOOK_EVERY_MS) > 0)

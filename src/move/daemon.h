@@ -58,6 +58,8 @@ struct gw_daemon {
 	/* May this peer bring this migration? NULL: whoever has a certificate may. */
 	bool (*may_come)(void *ctx, const char *mig, const char *peer);
 	void *may_come_ctx;
+	/* Has this migration ended, so that no container need wait for it? NULL: nobody knows. */
+	bool (*is_over)(void *ctx, const char *mig);
 	int stop_fd; /* eventfd: readable when godwitd is to end */
 };
 

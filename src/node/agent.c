@@ -125,6 +125,12 @@ static bool may_come(void *arg, const char *mig, const char *peer)
 	       !m.source_lost;
 }
 
+static bool is_over(void *arg, const char *mig)
+{
+	struct gw_migration m;
+	return agent_latest(arg, mig, &m) && gw_migration_over(&m);
+}
+
 /* ---- what a Migration asks for ---- */
 
 bool agent_is_moving(const struct gw_migration *m)
@@ -204,6 +210,7 @@ int gw_agent_start(struct gw_daemon *d, const struct gw_agent_opts *o, struct gw
 		return rc;
 	d->may_come = may_come;
 	d->may_come_ctx = &a;
+	d->is_over = is_over;
 	void *(*const threads[])(void *) = {agent_nodes, agent_leases, follow_migrations};
 	for (size_t i = 0; i < gw_countof(threads); i++) {
 		pthread_t t;
