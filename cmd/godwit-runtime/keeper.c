@@ -70,9 +70,11 @@ static int wait_for(pid_t pid)
 	(void)prctl(PR_SET_NAME, NAME);
 	(void)setsid();
 	ignore_signals();
-	pid_t runc = fork();
+	pid_t me = getpid(), runc = fork();
 	if (runc == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != me)
+			_exit(1); /* killed before that */
 		restore_signals();
 		_exit(k->body(k->ctx) < 0 ? 1 : 0);
 	}

@@ -90,19 +90,24 @@ static int is_over(const struct gw_daemon *d, const char *mig, struct gw_err *e)
 
 /* containerd takes the bundle away when whoever asked for the container has gone
  * (kubelet died, or gave up), while the runtime it had started goes on unheard. */
-bool gw_claim_is_wanted(const struct gw_claim *c)
+int gw_claim_wanted(const struct gw_claim *c, struct gw_err *e)
 {
 	char path[PATH_MAX + 16];
 	gw_path(path, sizeof(path), "%s/config.json", c->bundle);
-	return access(path, F_OK) == 0;
+	return access(path, F_OK) == 0 ? 0
+	                               : gw_fail_code(e, GW_RETRY, "TargetGone",
+	                                              "container %s of the target is not wanted any more", c->name);
 }
 
 int gw_claim_bind(struct gw_daemon *d, const struct gw_claim *c, struct gw_err *e)
 {
-	int rc = gw_claim_is_wanted(c) ? gw_fate_decide(d->cfg.state_dir, c->id, GW_FATE_COMMIT, e) : -ENOENT;
-	return rc == 0 ? 0
-	               : gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target is not wanted any more",
-	                              c->name);
+	int rc = gw_claim_wanted(c, e);
+	if (rc < 0)
+		return rc;
+	rc = gw_fate_decide(d->cfg.state_dir, c->id, GW_FATE_COMMIT, e);
+	if (rc == -EBUSY || rc == -ENOENT)
+		return gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target has been ended", c->name);
+	return rc;
 }
 
 void gw_claim_say_why(struct gw_daemon *d, const struct gw_claim *c, const struct gw_err *why)
@@ -137,7 +142,7 @@ static int wait_answer(struct gw_daemon *d, int fd, struct gw_claiming *k, struc
 			*e = k->why;
 			return e->err ? -e->err : -ECANCELED;
 		}
-		if (has_gone(fd) || !gw_claim_is_wanted(&k->c))
+		if (has_gone(fd) || gw_claim_wanted(&k->c, e) < 0)
 			return gw_fail(e, GW_PEER, EPIPE, "the runtime of %s has gone away", k->c.id);
 		if (state == WAITING && gw_now_ms() > end)
 			return gw_fail_code(e, GW_RETRY, "NoSuchMigration",

@@ -57,7 +57,7 @@ bool gw_claim_here(struct gw_daemon *d, const char *mig, const char *name);
 /* That one. -ENOENT: it is not there (any more). */
 int gw_claim_take(struct gw_daemon *d, const char *mig, const char *name, struct gw_claim *out, struct gw_err *e);
 /* Does its container runtime still want it? */
-bool gw_claim_is_wanted(const struct gw_claim *c);
+int gw_claim_wanted(const struct gw_claim *c, struct gw_err *e); /* "TargetGone": no */
 /* Before the commit: from here on its container runtime cannot end it but as a
  * container that runs (base/fate.h). "TargetGone": it has been. */
 int gw_claim_bind(struct gw_daemon *d, const struct gw_claim *c, struct gw_err *e);

@@ -167,6 +167,11 @@ int gw_dest_commit(struct gw_dest *s, struct gw_err *e)
 {
 	pthread_mutex_lock(&s->lock);
 	bool first = s->state == D_PREPARED;
+	/* Of a pod it is the leader who is told: whoever tells another one changes nothing. */
+	if (first && s->pod_of.member) {
+		pthread_mutex_unlock(&s->lock);
+		return gw_fail(e, GW_PEER, EPROTO, "a commit for one container of a pod");
+	}
 	int rc = first ? gw_dest_pod_bind(s, e) : 0;
 	/* The commit point: this file. Everything after it only follows. */
 	if (rc == 0 && first) {
@@ -299,9 +304,8 @@ static int restore(struct gw_dest *s, struct gw_conn *c, yyjson_val *msg, struct
 		rc = gw_restore_go(s->restore, RESTORE_TIMEOUT_MS, e);
 	if (rc == 0)
 		rc = gw_dest_shmem_taken(s, e);
-	if (rc == 0 && s->claim_name[0] && !gw_claim_is_wanted(&s->claim))
-		rc = gw_fail_code(e, GW_RETRY, "TargetGone", "container %s of the target is not wanted any more",
-		                  s->claim_name);
+	if (rc == 0 && s->claim_name[0])
+		rc = gw_claim_wanted(&s->claim, e);
 	if (rc == 0)
 		rc = gw_fault("dest-restored", e);
 	if (rc < 0)

@@ -106,9 +106,6 @@ bool gw_dest_pod_led(struct gw_dest *s)
 static int all_ready(struct gw_dest *s, struct gw_err *e)
 {
 	unsigned ready = 1;
-	/* Of a pod it is the leader who is told, when all are ready. */
-	if (s->pod_of.member)
-		return gw_fail(e, GW_PEER, EPROTO, "a commit for one container of a pod");
 	for (unsigned i = 0; i < s->pod_of.nothers; i++) {
 		struct gw_dest *o = s->pod_of.others[i];
 		pthread_mutex_lock(&o->lock);

@@ -507,11 +507,11 @@ void gw_source_undo(struct gw_source *s)
 	/* First of all the container runs again, with its way out open, then its packets come. */
 	if (s->sealed && gw_mover_routed.unseal(s->container->id, &s->pod, &e) < 0)
 		gw_error("network not opened again", kv_str("mig", s->mig), kv_str("reason", e.text));
-	struct gw_room *room = s->frozen_us ? gw_room_make(s->container->freezer_dir) : NULL;
 	if (s->dump && gw_dump_abandon(s->dump, &e) < 0)
 		gw_error("thaw failed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	else if (!s->dump && s->container && s->frozen_us && gw_freezer_thaw(s->container->freezer_dir, &e) < 0)
 		gw_error("thaw failed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	struct gw_room *room = s->frozen_us ? gw_room_make(s->container->freezer_dir) : NULL;
 	if (s->hold)
 		gw_hold_release(s->hold);
 	gw_guard_free(gw_take(s->guard));

@@ -24,6 +24,7 @@ enum { NARROW_TRIES = 20, NARROW_AGAIN_US = 100000 };
 struct gw_room {
 	char procs[PATH_MAX]; /* the container's processes */
 	unsigned n, nsockets;
+	bool is_full; /* one has not been read yet */
 	struct {
 		unsigned long inode;
 		int bytes; /* as getsockopt gave them: doubled. 0: not found */
@@ -64,9 +65,12 @@ static bool narrow(struct gw_room *r, unsigned i, int fd)
 	uint32_t mem[SK_MEMINFO_VARS] = {0};
 	socklen_t len = sizeof(mem);
 	/* Fuller than it could be before, it would take nothing new. */
-	if (!bytes || getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0 ||
-	    mem[SK_MEMINFO_RMEM_ALLOC] > (uint32_t)bytes / 2)
+	if (!bytes || getsockopt(fd, SOL_SOCKET, SO_MEMINFO, mem, &len) < 0)
 		return false;
+	if (mem[SK_MEMINFO_RMEM_ALLOC] > (uint32_t)bytes / 2) {
+		r->is_full = true;
+		return false;
+	}
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0)
 		return false;
 	r->of[i].bytes = 0;
@@ -156,7 +160,10 @@ void gw_room_end(struct gw_room *r)
 	for (unsigned i = 0; r && r->n && i < NARROW_TRIES; i++) {
 		if (i)
 			gw_sleep_us(NARROW_AGAIN_US);
+		r->is_full = false;
 		r->n -= in_all(r, r->n, narrow);
+		if (!r->is_full)
+			break; /* what is left is closed */
 	}
 	free(r);
 }

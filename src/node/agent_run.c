@@ -322,7 +322,9 @@ static int start_all(struct job *j, const struct gw_move_opts *o, struct gw_prog
 /* 2, 4, 8 ... 30 s; false: asked to end meanwhile. */
 static bool wait_for_try(struct job *j, unsigned tries)
 {
-	uint64_t us = AGAIN_AFTER_US << (tries < FEW_TRIES ? 0 : tries - FEW_TRIES < 4 ? tries - FEW_TRIES + 1 : 4);
+	uint64_t us = AGAIN_AFTER_US;
+	for (unsigned i = FEW_TRIES; i <= tries && us < AGAIN_MAX_US; i++)
+		us *= 2;
 	for (uint64_t end = gw_now_us() + (us < AGAIN_MAX_US ? us : AGAIN_MAX_US); gw_now_us() < end;) {
 		if (is_asked_to_end(j))
 			return false;

@@ -3,7 +3,7 @@
 # IPv6, TCP and UDP, all through the same two migrations.
 . "$(dirname "$0")/lib.sh"
 need_migration
-plan 20
+plan 21
 
 many() { # the loads of this test, one per line: NAME-SUFFIX HOST FAMILY
 	echo "c4 host-c"; echo "a4 host-a"; echo "b4 host-b"; echo "c6 host-c --ipv6"; echo "a6 host-a --ipv6"; echo "b6 host-b --ipv6"
@@ -29,6 +29,10 @@ done
 sleep 1
 check "redis moves to host-b" migrate r325 host-b
 check "the echo moves to host-b" migrate e325 host-b
+sleep 1
+# Datagrams that were held for a move that fails go to where they would have gone.
+on host-a sh -c 'echo "dest-restored fail" >/run/godwit/fault'
+check_fails "a move of the echo fails" migrate e325 host-a
 sleep 1
 check "redis moves back" migrate r325 host-a
 check "the echo moves back" migrate e325 host-a
