@@ -17,7 +17,7 @@
 #include "move/daemon.h"
 #include "move/msg.h"
 
-enum { LOOK_EVERY_MS = 5, OVER_EVERY = 40 /* looks */ };
+enum { LOOK_EVERY_MS = 5, LIFE_EVERY = 40 /* looks */ };
 
 struct gw_claiming {
 	struct gw_claiming *next;
@@ -128,9 +128,23 @@ static bool has_gone(int fd)
 	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
+/* kubelet makes a container anew that a failed move has ended. While it waited
+ * its pod, which is to go, could not, nor give up its address. */
+static int look_life(struct gw_daemon *d, const struct gw_claiming *k, uint64_t since_ms, struct gw_err *e)
+{
+	if (!d->claim_life)
+		return 0;
+	enum gw_claim_life life = d->claim_life(d->may_come_ctx, k->c.mig);
+	if (life == GW_CLAIM_OVER)
+		return gw_fail_code(e, GW_RETRY, "MigrationOver", "migration %s has ended", k->c.mig);
+	if (life == GW_CLAIM_UNKNOWN && gw_now_ms() - since_ms > GW_CLAIM_UNKNOWN_MS)
+		return gw_fail_code(e, GW_RETRY, "NoSuchMigration", "the API server knows no migration %s", k->c.mig);
+	return 0;
+}
+
 static int wait_answer(struct gw_daemon *d, int fd, struct gw_claiming *k, struct gw_err *e)
 {
-	uint64_t end = gw_now_ms() + GW_CLAIM_TAKES_MS;
+	uint64_t began = gw_now_ms(), end = began + GW_CLAIM_TAKES_MS;
 	unsigned looks = 0;
 	for (;;) {
 		pthread_mutex_lock(&d->lock);
@@ -148,11 +162,9 @@ static int wait_answer(struct gw_daemon *d, int fd, struct gw_claiming *k, struc
 			return gw_fail_code(e, GW_RETRY, "NoSuchMigration",
 			                    "no migration %s has come for container %s within %d s", k->c.mig,
 			                    k->c.name, GW_CLAIM_TAKES_MS / 1000);
-		/* kubelet makes a container anew that a failed move has ended. While it waited
-		 * its pod, which is to go, could not, nor give up its address. */
-		if (state == WAITING && ++looks % OVER_EVERY == 0 && d->is_over &&
-		    d->is_over(d->may_come_ctx, k->c.mig))
-			return gw_fail_code(e, GW_RETRY, "MigrationOver", "migration %s has ended", k->c.mig);
+		int rc = state == WAITING && looks++ % LIFE_EVERY == 0 ? look_life(d, k, began, e) : 0;
+		if (rc < 0)
+			return rc;
 		/* Armed to restored is part of no freeze, so a look every few ms is soon enough. */
 		struct pollfd p = {.fd = d->stop_fd, .events = POLLIN};
 		if (poll(&p, 1, LOOK_EVERY_MS) > 0)

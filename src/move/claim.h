@@ -25,7 +25,14 @@
  * goes; one that was answered is watched by its process id from then on. */
 struct gw_daemon;
 
-enum { GW_CLAIM_TAKES_MS = 105000 /* kubelet gives up after 120 s */ };
+enum {
+	GW_CLAIM_TAKES_MS = 105000, /* kubelet gives up after 120 s */
+	GW_CLAIM_UNKNOWN_MS = 30000 /* the API server's word may come after kubelet's */
+};
+
+/* What the cluster knows of a claim's migration (daemon.h). Nobody waits for one that
+ * is over, nor for longer than GW_CLAIM_UNKNOWN_MS for one that is unknown. */
+enum gw_claim_life { GW_CLAIM_GOES_ON, GW_CLAIM_OVER, GW_CLAIM_UNKNOWN };
 
 struct gw_claim {
 	char mig[40];
@@ -44,8 +51,8 @@ struct gw_claim_folders {
 
 /* The request of a local connection `fd`; returns when there is an answer for
  * it, in *doc (freed by the caller). Errors: "NoSuchMigration" after
- * GW_CLAIM_TAKES_MS, whatever the session failed with, -EPIPE when the runtime
- * has gone away. */
+ * GW_CLAIM_TAKES_MS, "MigrationOver", whatever the session failed with, -EPIPE
+ * when the runtime has gone away. */
 int gw_claim_serve(struct gw_daemon *d, int fd, yyjson_val *req, yyjson_mut_doc **doc, struct gw_err *e);
 
 /* Its runtime is told to go away and leave a keeper, which claims it once more when

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/gw_err.h"
+#include "move/claim.h"
 #include "move/progress.h"
 #include "wire/conn.h"
 
@@ -59,7 +60,7 @@ struct gw_daemon {
 	bool (*may_come)(void *ctx, const char *mig, const char *peer);
 	void *may_come_ctx;
 	/* Has this migration ended, so that no container need wait for it? NULL: nobody knows. */
-	bool (*is_over)(void *ctx, const char *mig);
+	enum gw_claim_life (*claim_life)(void *ctx, const char *mig);
 	int stop_fd; /* eventfd: readable when godwitd is to end */
 };
 

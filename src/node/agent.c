@@ -25,7 +25,7 @@ static void put_gauges(void *arg, FILE *f)
 	struct agent *a = arg;
 	unsigned busy = 0;
 	pthread_mutex_lock(&a->lock);
-	for (int i = 0; i < AGENT_KNOWN_MAX; i++)
+	for (int i = 0; i < AGENT_BUSY_MAX; i++)
 		busy += a->busy[i][0] != 0;
 	pthread_mutex_unlock(&a->lock);
 	(void)fprintf(f,
@@ -38,7 +38,7 @@ static bool is_well(void *arg, char *why, size_t size)
 {
 	struct agent *a = arg;
 	pthread_mutex_lock(&a->lock);
-	bool nodes = a->knows_nodes, leases = a->knows_leases, well = nodes && leases && a->knows_migrations;
+	bool nodes = a->knows_nodes, leases = a->knows_leases, well = nodes && leases && heard_is_synced(&a->heard);
 	pthread_mutex_unlock(&a->lock);
 	if (!well)
 		(void)snprintf(why, size, "the API server has not told the %s yet",
@@ -54,7 +54,7 @@ bool agent_begin(struct agent *a, const char *uid)
 {
 	int at = -1;
 	pthread_mutex_lock(&a->lock);
-	for (int i = 0; i < AGENT_KNOWN_MAX; i++) {
+	for (int i = 0; i < AGENT_BUSY_MAX; i++) {
 		if (!strcmp(a->busy[i], uid)) {
 			at = -1;
 			break;
@@ -71,64 +71,30 @@ bool agent_begin(struct agent *a, const char *uid)
 void agent_end(struct agent *a, const char *uid)
 {
 	pthread_mutex_lock(&a->lock);
-	for (int i = 0; i < AGENT_KNOWN_MAX; i++)
+	for (int i = 0; i < AGENT_BUSY_MAX; i++)
 		if (!strcmp(a->busy[i], uid))
 			a->busy[i][0] = 0;
-	pthread_mutex_unlock(&a->lock);
-}
-
-/* ---- what is known ---- */
-
-static struct gw_migration **slot_of(struct agent *a, const char *uid)
-{
-	struct gw_migration **free_slot = NULL;
-	for (int i = 0; i < AGENT_KNOWN_MAX; i++) {
-		if (a->known[i] && !strcmp(a->known[i]->uid, uid))
-			return &a->known[i];
-		if (!a->known[i] && !free_slot)
-			free_slot = &a->known[i];
-	}
-	return free_slot;
-}
-
-bool agent_latest(struct agent *a, const char *uid, struct gw_migration *out)
-{
-	pthread_mutex_lock(&a->lock);
-	struct gw_migration **s = slot_of(a, uid);
-	bool here = s && *s;
-	if (here)
-		*out = **s;
-	pthread_mutex_unlock(&a->lock);
-	return here;
-}
-
-static void remember(struct agent *a, const struct gw_migration *m, bool gone)
-{
-	pthread_mutex_lock(&a->lock);
-	struct gw_migration **s = slot_of(a, m->uid);
-	if (s && (gone || gw_migration_over(m))) {
-		free(gw_take(*s));
-	} else if (s) {
-		if (!*s)
-			*s = malloc(sizeof(**s));
-		if (*s)
-			**s = *m;
-	}
 	pthread_mutex_unlock(&a->lock);
 }
 
 /* Hook of the engine: may this peer bring this migration? */
 static bool may_come(void *arg, const char *mig, const char *peer)
 {
+	struct agent *a = arg;
 	struct gw_migration m;
-	return agent_latest(arg, mig, &m) && !strcmp(m.source_node, peer) && !gw_migration_committed(&m) &&
+	return heard_latest(&a->heard, mig, &m) && !strcmp(m.source_node, peer) && !gw_migration_committed(&m) &&
 	       !m.source_lost;
 }
 
-static bool is_over(void *arg, const char *mig)
+static enum gw_claim_life life_of(void *arg, const char *mig)
 {
-	struct gw_migration m;
-	return agent_latest(arg, mig, &m) && gw_migration_over(&m);
+	struct agent *a = arg;
+	switch (heard_life(&a->heard, mig)) {
+	case HEARD_ENDED: return GW_CLAIM_OVER;
+	case HEARD_UNKNOWN: return GW_CLAIM_UNKNOWN;
+	case HEARD_GOES_ON: break;
+	}
+	return GW_CLAIM_GOES_ON;
 }
 
 /* ---- what a Migration asks for ---- */
@@ -153,30 +119,39 @@ static void act_as_source(struct agent *a, const struct gw_migration *m)
 		gw_debug("nothing to release", kv_str("mig", m->uid), kv_str("reason", e.text));
 }
 
+static void on_gone(void *arg, const struct gw_migration *m)
+{
+	struct agent *a = arg;
+	struct gw_err e;
+	if (strcmp(m->source_node, a->node) != 0)
+		return;
+	(void)gw_source_cancel(a->d, m->uid, &e);
+	(void)gw_held_release(a->d, m->uid, &e);
+}
+
 static void on_migration(void *arg, enum gw_follow_what what, yyjson_val *object)
 {
 	struct agent *a = arg;
 	struct gw_migration m;
+	if (what == GW_FOLLOW_LISTING)
+		heard_listing(&a->heard);
 	if (what == GW_FOLLOW_SYNCED)
-		agent_knows(a, &a->knows_migrations);
+		heard_synced(&a->heard, on_gone, a);
 	if (!object)
 		return;
 	gw_migration_parse(object, &m);
 	bool source = !strcmp(m.source_node, a->node), target = !strcmp(m.target_node, a->node);
 	if (!source && !target)
 		return;
-	remember(a, &m, what == GW_FOLLOW_DELETED);
-	if (target && m.source_lost && agent_is_moving(&m) && what != GW_FOLLOW_DELETED)
-		agent_answer(a, &m);
-	if (!source)
-		return;
+	heard_put(&a->heard, &m, what == GW_FOLLOW_DELETED);
 	if (what == GW_FOLLOW_DELETED) {
-		struct gw_err e;
-		(void)gw_source_cancel(a->d, m.uid, &e);
-		(void)gw_held_release(a->d, m.uid, &e);
+		on_gone(a, &m);
 		return;
 	}
-	act_as_source(a, &m);
+	if (target && m.source_lost && agent_is_moving(&m))
+		agent_answer(a, &m);
+	if (source)
+		act_as_source(a, &m);
 }
 
 static void *follow_migrations(void *arg)
@@ -204,13 +179,14 @@ int gw_agent_start(struct gw_daemon *d, const struct gw_agent_opts *o, struct gw
 	a.port = o->port;
 	(void)snprintf(a.node, sizeof(a.node), "%s", o->node);
 	pthread_mutex_init(&a.lock, NULL);
+	heard_init(&a.heard);
 	const struct gw_metrics_opts mo = {.listen = o->metrics, .more = put_gauges, .well = is_well, .ctx = &a};
 	rc = o->metrics ? gw_metrics_start(&mo, &a.metrics, e) : 0;
 	if (rc < 0)
 		return rc;
 	d->may_come = may_come;
 	d->may_come_ctx = &a;
-	d->is_over = is_over;
+	d->claim_life = life_of;
 	void *(*const threads[])(void *) = {agent_nodes, agent_leases, follow_migrations};
 	for (size_t i = 0; i < gw_countof(threads); i++) {
 		pthread_t t;

@@ -5,10 +5,11 @@
 #include "kube/metrics.h"
 #include "kube/migration.h"
 #include "node/agent.h"
+#include "node/heard.h"
 
 /* The agent's inside: agent.c (what Migrations ask for), agent_run.c (one
  * outgoing migration), agent_nodes.c (Node objects), agent_leases.c (AddressLease objects). */
-enum { AGENT_KNOWN_MAX = 512 };
+enum { AGENT_BUSY_MAX = HEARD_MAX };
 
 struct agent {
 	struct gw_daemon *d;
@@ -16,10 +17,10 @@ struct agent {
 	char node[GW_K8S_NAME];
 	uint16_t port;
 	struct gw_metrics *metrics;
-	pthread_mutex_t lock;                             /* of what follows */
-	struct gw_migration *known[AGENT_KNOWN_MAX];      /* those that concern this node */
-	char busy[AGENT_KNOWN_MAX][GW_K8S_UID];           /* migrations that a thread is at */
-	bool knows_migrations, knows_nodes, knows_leases; /* has seen all there are */
+	struct heard heard;
+	pthread_mutex_t lock;                  /* of what follows */
+	char busy[AGENT_BUSY_MAX][GW_K8S_UID]; /* migrations that a thread is at */
+	bool knows_nodes, knows_leases;        /* has seen all there are */
 };
 
 /* agent_run.c: threads of one migration; each frees its copy. */
@@ -34,7 +35,6 @@ void agent_knows(struct agent *a, bool *what);      /* one of the two above, for
 bool agent_begin(struct agent *a, const char *uid); /* false: a thread is at it */
 void agent_end(struct agent *a, const char *uid);
 bool agent_is_moving(const struct gw_migration *m); /* its phase is the source's to act on */
-bool agent_latest(struct agent *a, const char *uid, struct gw_migration *out);
 
 void *agent_nodes(void *agent);  /* agent_nodes.c: a thread */
 void *agent_leases(void *agent); /* agent_leases.c: a thread */

@@ -65,7 +65,7 @@ static bool is_awaited(struct job *j)
 {
 	struct gw_migration now;
 	struct pollfd p = {.fd = j->a->d->stop_fd, .events = POLLIN};
-	return agent_latest(j->a, j->m.uid, &now) && !gw_migration_committed(&now) && poll(&p, 1, 0) == 0;
+	return heard_latest(&j->a->heard, j->m.uid, &now) && !gw_migration_committed(&now) && poll(&p, 1, 0) == 0;
 }
 
 /* Where a migration has come to: nobody else can say it, and the watch asks for it
@@ -204,7 +204,7 @@ static void *check_main(void *arg)
 	struct agent *a = j->a;
 	struct gw_migration now = j->m;
 	job_end(j);
-	if (agent_latest(a, now.uid, &now) && agent_is_moving(&now))
+	if (heard_latest(&a->heard, now.uid, &now) && agent_is_moving(&now))
 		agent_move(a, &now);
 	return NULL;
 }
@@ -293,7 +293,7 @@ static bool accompany(struct job *j, struct gw_progress *p, bool *inout_handed, 
 static bool is_asked_to_end(struct job *j)
 {
 	struct gw_migration now;
-	return !agent_latest(j->a, j->m.uid, &now) || now.abort;
+	return !heard_latest(&j->a->heard, j->m.uid, &now) || now.abort;
 }
 
 /* A godwitd before this one was at it. */

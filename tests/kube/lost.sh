@@ -8,10 +8,11 @@ export GODWIT_LAB=${GODWIT_LAB_LOST:-${GODWIT_LAB:-godwit-test}-lost}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 34
+plan 35
 exec 3>&1 # for what is noted inside a check
 running() { kn get pods -l "app=$1" -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp | not) | .metadata.name] | join(" ")'; }
 reached() { on "$1" grep -q "point=$2 " /var/log/godwitd.log; }
+alone() { [ "$(kn get pods -l "app=$1" --no-headers | wc -l)" = 1 ]; } # not even one that is terminating
 restarts() { kn get pod "$(running "$1")" -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
 one_on() { [ "$(running "$1" | wc -w)" = 1 ] && [ "$(node_of "$(running "$1")")" = "$2" ]; }
 signal() { on "$1" sh -c 'kill -$0 $(cat /run/godwit/pid)' "$2"; } # NODE SIGNAL: its godwitd
@@ -40,6 +41,7 @@ check "and somebody says that it is off" taint ""
 check "the migration fails" ends web-1 Failed
 check "for that reason" said web-1 SourceLost
 check "its target goes" retry 40 settled web-1
+check "and is not waited for" retry 40 alone web
 check "the node comes back: it may not commit any more" signal node-a CONT
 check "the pod runs on there" retry 40 answers web
 is "and nothing was started anew" "$(running web) $(restarts web)" "$pod 0"
