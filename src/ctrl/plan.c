@@ -2,7 +2,14 @@
 
 #include <string.h>
 
-enum { CHECK_TAKES_S = 60, PLACING_TAKES_S = 300, READY_TAKES_S = 60, TIMEOUT_S = 600, SLACK_S = 60 };
+enum {
+	CHECK_TAKES_S = 60,
+	PLACING_TAKES_S = 300,
+	READY_TAKES_S = 60,
+	START_TAKES_S = 30,
+	TIMEOUT_S = 600,
+	SLACK_S = 60
+};
 
 static struct ctrl_plan act(enum ctrl_action a)
 {
@@ -74,6 +81,24 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 	return act(CTRL_NOTHING);
 }
 
+/* Pending, for that reason. */
+static struct ctrl_plan queue(const struct ctrl_seen *s, const char *reason, const char *words)
+{
+	return is(s, "Pending") && !strcmp(s->m->reason, reason)
+	               ? act(CTRL_NOTHING)
+	               : (struct ctrl_plan){.action = CTRL_QUEUE, .reason = reason, .words = words};
+}
+
+/* A pod that starts, or a container that starts anew, or kubelet has not said yet that
+ * it runs: that passes, if it is given a moment. */
+static bool may_start_yet(const struct ctrl_seen *s, const struct ctrl_plan *bad)
+{
+	if (bad->action != CTRL_FAIL || strcmp(bad->reason, "NotRunning") != 0 || s->m->check_only)
+		return false;
+	bool waited = is(s, "Pending") && !strcmp(s->m->reason, "NotRunning") && s->phase_age_s > START_TAKES_S;
+	return !s->source.terminating && !s->source.ended && !waited;
+}
+
 static struct ctrl_plan first(const struct ctrl_seen *s)
 {
 	if (unwanted(s))
@@ -83,14 +108,12 @@ static struct ctrl_plan first(const struct ctrl_seen *s)
 	if (!s->m->pod[0])
 		return s->chosen[0] ? act(CTRL_CHOOSE) : fail(s->unchosen, s->unchosen_words);
 	struct ctrl_plan bad = judge(s);
+	if (may_start_yet(s, &bad))
+		return queue(s, "NotRunning", "the pod does not run yet; waiting 30 s for all its containers");
 	if (bad.action != CTRL_NOTHING)
 		return bad;
 	if (s->active >= s->max_active || s->active_on_nodes >= s->max_per_node)
-		return is(s, "Pending") ? act(CTRL_NOTHING)
-		                        : (struct ctrl_plan){.action = CTRL_QUEUE,
-		                                             .reason = "Queued",
-		                                             .words = "other migrations come first (limits of the "
-		                                                      "cluster or of a node)"};
+		return queue(s, "Queued", "other migrations come first (limits of the cluster or of a node)");
 	return act(CTRL_RESOLVE);
 }
 

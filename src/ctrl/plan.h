@@ -36,7 +36,7 @@ enum ctrl_action {
 	CTRL_FAIL,        /* reason and words below; nothing was begun on the nodes */
 	CTRL_CANCELLED,   /* likewise */
 	CTRL_CHOOSE,      /* spec.target: this is the pod */
-	CTRL_QUEUE,       /* Pending: other migrations first */
+	CTRL_QUEUE,       /* Pending: other migrations first, or the pod is only starting */
 	CTRL_RESOLVE,     /* source, target, method: Checking */
 	CTRL_MAKE_TARGET, /* Clone: the target pod; SameName: a placeholder */
 	CTRL_PLACED,      /* it has its node: PreCopy */

@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 60
+plan 62
 kg() { k godwit "$@" -n "$NS"; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
@@ -52,6 +52,17 @@ for _ in 1 2 3 4; do sleep 0.5; gw_controller_stop KILL; gw_controller; done
 check "a pod moves although the controller is killed on the way" ends web-3 Succeeded
 retry 10 has Succeeded events Migration web-3
 is "and no Event is there twice" "$(events Migration web-3)" "Started PreCopy Committed Succeeded"
+
+# ---- a pod that is only starting
+jq -n --argjson spec "$(on_node node-a <<<"$spec" | jq '.initContainers = [{name: "first", image: "kube.test/redis:1", command: ["sleep", "5"]}]')" \
+	'{apiVersion: "apps/v1", kind: "Deployment", metadata: {name: "slow"}, spec: {replicas: 1, selector: {matchLabels: {app: "slow"}}, template: {metadata: {labels: {app: "slow"}}, spec: $spec}}}' | kn apply -f - >/dev/null
+starting() { slow=$(kn get pods -l app=slow -o 'jsonpath={.items[0].metadata.name}') && [ "$(node_of "$slow")" = node-a ]; }
+retry 40 starting
+mig slow-1 "$slow" node-b
+waits() { [ "$(st slow-1 phase) $(st slow-1 reason)" = "Pending NotRunning" ]; }
+check "a migration of a pod that is only starting waits for it" retry 20 waits
+check "and moves it when it runs" ends slow-1 Succeeded
+kn delete deployment slow --wait=false >/dev/null
 
 # ---- metrics
 http() { # HOST ADDR PATH

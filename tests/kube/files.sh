@@ -9,7 +9,7 @@ export GODWIT_LAB=${GODWIT_LAB_FILES:-${GODWIT_LAB:-godwit-test}-files}
 need_kube --cni none
 "$KUBE" load postgres >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of PostgreSQL"; exit 1; }
 "$KUBE" load python >"$T/load" 2>&1 || { diag <"$T/load"; echo "Bail out! no image of Python"; exit 1; }
-plan 34
+plan 35
 exec 3>&1 # for what is noted inside a check
 
 pod_on() { # NAME NODE JSON-of-the-spec
@@ -21,6 +21,7 @@ move() { # NAME POD NODE [PHASE]
 	mig "$1" "$2" "$3" && ends "$1" "${4:-Succeeded}" && echo "# $1: frozen $(st "$1" result.freezeMs) ms, the last look at files $(st "$1" result.stepsUs.files) us" >&3
 }
 in_pod() { kn exec "$1" -- sh -c "$2"; }
+restarts() { kn get pod "$1" -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
 
 check "godwit is put on the cluster as deploy/ says" gw_cluster
 ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
@@ -71,14 +72,15 @@ check "on no node does anything wait for a place" test -z "$(for n in "${NODES[@
 check "a pod with a small disk and many files starts" pod_on many node-a '{"containers": [{"name": "c", "image": "kube.test/busybox:1", "command": ["sleep", "3600"], "volumeMounts": [{"name": "disk", "mountPath": "/disk"}]}], "volumes": [{"name": "disk", "emptyDir": {}}]}'
 in_pod many 'for d in $(seq 40); do mkdir /disk/$d; for f in $(seq 250); do echo $f >/disk/$d/$f; done; done'
 check "its 10000 files move" move many-1 many node-b
+is "nothing was started anew" "$(restarts many)" 0
 is "all of them" "$(in_pod many 'find /disk -type f | wc -l; cat /disk/40/250')" "10000
 250"
 
 # ---- no room on the destination's disk
 on node-a sh -c 'mkdir -p /var/lib/godwit/files && mount -t tmpfs -o size=2m none /var/lib/godwit/files'
 check "to a node without room on its disk it does not go: NoDiskRoom" move many-2 many node-a Failed
-is "for that reason" "$(st many-2 reason)" NoDiskRoom
-is "and it runs on where it is" "$(node_of many) $(in_pod many 'find /disk -type f | wc -l')" "node-b 10000"
+is "for that reason" "$(st many-2 reason)" NoDiskRoom || kn get migration,pod -o yaml | diag
+is "and it runs on where it is" "$(node_of many) $(in_pod many 'find /disk -type f | wc -l') $(restarts many)" "node-b 10000 0"
 on node-a umount /var/lib/godwit/files
 kn delete pod many --wait=false >/dev/null
 

@@ -197,7 +197,7 @@ static void every_refusal_has_its_reason(void **state)
 	        {"DaemonSet", {.exists = true, .owner_kind = "DaemonSet"}},
 	        {"UnknownOwner", {.exists = true, .owner_kind = "Rollout"}},
 	        {"HostNetwork", {.exists = true, .host_network = true}},
-	        {"NotRunning", {.exists = true}},
+	        {"NotRunning", {.exists = true, .ended = true}},
 	        {"NotRunning", {.exists = true, .running = true, .terminating = true}},
 	        {"SeveralContainers", {.exists = true, .running = true, .containers = 17, .running_containers = 17}},
 	        {"NotRunning", {.exists = true, .running = true, .containers = 2, .running_containers = 1}},
@@ -229,6 +229,7 @@ static void every_refusal_has_its_reason(void **state)
 	for (size_t i = 0; i < gw_countof(cases); i++) {
 		struct sweep w;
 		set(&w, 0, "", "");
+		w.m.check_only = true;
 		w.s.source = cases[i].p;
 		w.s.to_exists = !cases[i].no_node;
 		w.s.to_has_godwit = !cases[i].no_godwit;
@@ -260,9 +261,42 @@ static void those_over_the_limit_wait(void **state)
 	w.s.active_on_nodes = 2;
 	assert_int_equal(judge(&w).action, CTRL_QUEUE);
 	(void)snprintf(w.m.phase, sizeof(w.m.phase), "Pending");
+	(void)snprintf(w.m.reason, sizeof(w.m.reason), "Queued");
 	assert_int_equal(judge(&w).action, CTRL_NOTHING);
 	w.s.active_on_nodes = 1;
 	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
+}
+
+/* Whoever asks for a move right after a rollout need not wait for the pod himself. */
+static void a_pod_that_starts_is_waited_for(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 1 | 16, "", "");
+	w.s.source.running_containers = w.s.source.containers - 1;
+	struct ctrl_plan p = judge(&w);
+	assert_int_equal(p.action, CTRL_QUEUE);
+	assert_string_equal(p.reason, "NotRunning");
+	(void)snprintf(w.m.phase, sizeof(w.m.phase), "Pending");
+	(void)snprintf(w.m.reason, sizeof(w.m.reason), "Queued");
+	w.s.phase_age_s = 1000; /* for another reason */
+	assert_int_equal(judge(&w).action, CTRL_QUEUE);
+	(void)snprintf(w.m.reason, sizeof(w.m.reason), "NotRunning");
+	w.s.phase_age_s = 1;
+	assert_int_equal(judge(&w).action, CTRL_NOTHING);
+	w.s.phase_age_s = 1000;
+	p = judge(&w);
+	assert_int_equal(p.action, CTRL_FAIL);
+	assert_string_equal(p.reason, "NotRunning");
+	w.s.source.running_containers = w.s.source.containers;
+	assert_int_equal(judge(&w).action, CTRL_RESOLVE);
+	w.s.source.running_containers--;
+	w.s.phase_age_s = 1;
+	w.s.source.terminating = true;
+	assert_int_equal(judge(&w).action, CTRL_FAIL);
+	w.s.source.terminating = false;
+	w.m.cancel = true;
+	assert_int_equal(judge(&w).action, CTRL_CANCELLED);
 }
 
 /* Every combination after the commit of a Job's pod. */
@@ -514,6 +548,7 @@ int main(void)
 	        cmocka_unit_test(every_refusal_has_its_reason),
 	        cmocka_unit_test(a_clone_of_plain_runc_may_move),
 	        cmocka_unit_test(those_over_the_limit_wait),
+	        cmocka_unit_test(a_pod_that_starts_is_waited_for),
 	        cmocka_unit_test(a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left),
 	        cmocka_unit_test(a_veil_is_lifted_after_the_commit_when_the_pod_is_ready),
 	        cmocka_unit_test(a_handed_over_name_is_given_up_only_when_it_cannot_move),
