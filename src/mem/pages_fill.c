@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -128,34 +129,55 @@ static uint64_t piece_at(const struct space *sp, uint64_t page, uint64_t end)
 	return n;
 }
 
+/* One fault says little: most programs go on somewhere else, and do so sooner when
+ * they are let run. A second one in the same piece, or one beside a piece that was
+ * filled for that, is somebody on his way through: then it comes before all else. */
 void fill_hot(struct server *s, struct space *sp, uint64_t page)
 {
 	if (!s->restored)
 		return;
 	page &= ~(uint64_t)(PIECE_PAGES - 1);
+	bool onward = s->through.space == sp &&
+	              (s->through.piece + PIECE_PAGES == page || s->through.piece == page + PIECE_PAGES);
 	for (unsigned i = 0; i < s->nhot; i++)
-		if (s->hot[i].space == sp && s->hot[i].page == page)
+		if (s->hot[i].space == sp && s->hot[i].piece == page) {
+			s->nurgent += !s->hot[i].is_urgent;
+			s->hot[i].is_urgent = true;
 			return;
+		}
 	if (s->nhot == sizeof(s->hot) / sizeof(s->hot[0]))
-		s->nhot = 0; /* faults all over: nothing to be learnt from the old ones */
-	s->hot[s->nhot++] = (struct hot){.space = sp, .page = page};
+		s->nhot = s->nurgent = 0; /* faults all over: nothing to be learnt from the old ones */
+	s->hot[s->nhot++] = (struct hot){.space = sp, .piece = page, .page = page, .is_urgent = onward};
+	s->nurgent += onward;
 }
 
-static bool step_hot(struct server *s)
+static void hot_remove(struct server *s, unsigned i)
 {
-	while (s->nhot) {
-		struct hot *h = &s->hot[s->nhot - 1];
-		uint64_t end = (h->page | (PIECE_PAGES - 1)) + 1;
+	s->nurgent -= s->hot[i].is_urgent;
+	if (s->hot[i].is_urgent)
+		s->through = s->hot[i];
+	memmove(&s->hot[i], &s->hot[i + 1], (--s->nhot - i) * sizeof(s->hot[0]));
+}
+
+/* The latest one first. False: there is none. */
+static bool step_hot(struct server *s, bool only_urgent)
+{
+	for (unsigned i = s->nhot; i-- > 0 && (!only_urgent || s->nurgent);) {
+		struct hot *h = &s->hot[i];
+		if (only_urgent && !h->is_urgent)
+			continue;
+		uint64_t end = h->piece + PIECE_PAGES;
 		uint64_t page = needed(h->space, h->page, end);
 		if (page == end) {
-			s->nhot--;
+			hot_remove(s, i);
 			continue;
 		}
 		uint64_t n = piece_at(h->space, page, end);
+		struct space *sp = h->space;
 		h->page = page + n;
 		if (h->page == end)
-			s->nhot--;
-		(void)fill_range(s, h->space, page, n); /* what is left is met again in address order */
+			hot_remove(s, i);
+		(void)fill_range(s, sp, page, n); /* what is left is met again in address order */
 		return true;
 	}
 	return false;
@@ -218,16 +240,19 @@ static enum fill_state step_rest(struct server *s)
 		s->fill_page = page + n;
 		if (!fill_range(s, s->fill_space, page, n))
 			s->pass_skipped = true;
-		return FILL_RESTED;
+		return FILL_WORKED;
 	}
 	return s->pass_skipped ? FILL_BLOCKED : FILL_EMPTY;
 }
 
+bool fill_soon(struct server *s)
+{
+	return step_hot(s, true) || (s->at_recent < s->nrecent && step_recent(s));
+}
+
 enum fill_state fill_step(struct server *s)
 {
-	if (step_hot(s))
-		return FILL_WORKED;
-	if (s->at_recent < s->nrecent && step_recent(s))
+	if (step_hot(s, false))
 		return FILL_WORKED;
 	return gw_now_us() - s->restored_us < (uint64_t)REST_AFTER_US ? FILL_LATER : step_rest(s);
 }

@@ -26,7 +26,7 @@
 
 /* Exit codes: for the log of whoever looks; godwitd reads link_shared. */
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_ABANDONED = 3, EXIT_USAGE = 100 };
-enum { EVENTS = 64, RETRY_US = 50, SPIN_US = 300 };
+enum { EVENTS = 64, RETRY_US = 50, SPIN_US = 300, TURN_US = 500, AFTER_FAULT_US = 100, FAULTS_FIRST_US = 2000 };
 
 /* The word at the end of CRIU's restore, "RSTF" (criu/uffd.c of CRIU 4.2). No pid is as large. */
 static const uint32_t RESTORE_FINISHED = 0x52535446;
@@ -191,7 +191,7 @@ static void on_connect(struct server *s)
 static void on_restored(struct server *s)
 {
 	s->restored = true;
-	s->restored_us = gw_now_us();
+	s->restored_us = s->worked_us = gw_now_us();
 	s->sweep = true;
 	atomic_store(&s->shared->restored, 1);
 	for (struct space *sp = s->spaces; sp; sp = sp->next)
@@ -326,10 +326,31 @@ static bool is_running(struct server *s)
 }
 
 /* What nobody waits for is done in turn with sleep: we run before everything else
- * (self_prepare), and the container needs the core that it would take. */
-static int64_t nap(uint64_t since_us)
+ * (self_prepare), and the container needs the core that it would take. In turns long
+ * enough that a core with nothing else to do looks for work while we sleep: in gaps
+ * of tens of us the kernel does not, and whoever waits for the other cores stands. */
+static int64_t rested(struct server *s, uint64_t since_us)
 {
-	return (int64_t)(gw_now_us() - since_us) + 1;
+	uint64_t now = gw_now_us();
+	s->worked_us = now;
+	s->turn_us += now - since_us;
+	if (s->turn_us < TURN_US)
+		return 0;
+	s->sleep_until_us = now + s->turn_us;
+	s->turn_us = 0;
+	return (int64_t)(s->sleep_until_us - now);
+}
+
+/* Somebody who asks wakes us; what nobody waits for sleeps its turn out. Whoever was
+ * just answered goes on first, perhaps on this core, perhaps to the next fault. */
+static int64_t sleep_left(struct server *s, uint64_t now)
+{
+	uint64_t faults = atomic_load_explicit(&s->shared->faults, memory_order_relaxed);
+	if (faults != s->faults_seen && now - s->worked_us < FAULTS_FIRST_US &&
+	    s->sleep_until_us < now + AFTER_FAULT_US)
+		s->sleep_until_us = now + AFTER_FAULT_US;
+	s->faults_seen = faults;
+	return s->sleep_until_us > now ? (int64_t)(s->sleep_until_us - now) : 0;
 }
 
 /* One piece of what nobody waits for. Returns how long to sleep before the next: 0 not at all, -1 until something
@@ -339,19 +360,21 @@ static int64_t work(struct server *s)
 	uint64_t t0 = gw_now_us();
 	if (!s->restored)
 		return -1;
-	if (wipe_step(s))
+	if (wipe_step(s) || fill_soon(s))
 		return 0;
+	int64_t sleep = sleep_left(s, t0);
+	if (sleep > 0)
+		return sleep;
 	if (release_step(s, false))
-		return nap(t0);
+		return rested(s, t0);
 	switch (fill_step(s)) {
-	case FILL_WORKED: return 0;
-	case FILL_RESTED: return nap(t0);
+	case FILL_WORKED: return rested(s, t0);
 	case FILL_LATER: return (int64_t)(s->restored_us + (uint64_t)REST_AFTER_US - t0) + 1;
-	case FILL_BLOCKED: return release_step(s, true) ? nap(t0) : RETRY_US;
+	case FILL_BLOCKED: return release_step(s, true) ? rested(s, t0) : RETRY_US;
 	case FILL_EMPTY: break;
 	}
 	if (release_step(s, true))
-		return nap(t0);
+		return rested(s, t0);
 	if (!s->consumers && is_running(s)) {
 		atomic_store(&s->shared->fill_us, gw_now_us() - s->restored_us);
 		atomic_store(&s->shared->outcome, OUT_DONE);

@@ -97,9 +97,11 @@ struct server {
 	uint64_t fill_page;
 	struct hot {
 		struct space *space;
-		uint64_t page;
-	} hot[64]; /* around the last faults */
-	unsigned nhot;
+		uint64_t piece; /* its first page */
+		uint64_t page;  /* the next to be filled */
+		bool is_urgent;
+	} hot[64], through; /* around the last faults; the last urgent one */
+	unsigned nhot, nurgent;
 	struct release *release;
 	size_t nrelease, cap_release, at_release;
 	bool pass_skipped;
@@ -115,6 +117,8 @@ struct server {
 		bool begun, done;
 	} wipe;
 	uint64_t restored_us, asked_ns, event_us, pause_us;
+	/* Background work: done of this turn, not before, last done (pages_main.c). */
+	uint64_t turn_us, sleep_until_us, worked_us, faults_seen;
 	unsigned nwaiting, nunsettled;
 	bool sweep;
 	char *buf, *zero; /* PIECE_PAGES; one page */
@@ -142,8 +146,10 @@ bool consumer_blocked(struct consumer *c);
 bool consumer_fill(struct server *s, struct consumer *c, uint64_t page, uint64_t n, char *buf);
 
 /* pages_fill.c */
-/* WORKED: something that may be wanted soon; RESTED: something else. */
-enum fill_state { FILL_WORKED, FILL_RESTED, FILL_BLOCKED, FILL_LATER, FILL_EMPTY };
+/* One piece of what will be wanted at once. False: there is none. */
+bool fill_soon(struct server *s);
+/* One piece of what nobody waits for. */
+enum fill_state { FILL_WORKED, FILL_BLOCKED, FILL_LATER, FILL_EMPTY };
 enum fill_state fill_step(struct server *s);
 void fill_hot(struct server *s, struct space *sp, uint64_t page);
 /* Free these pages of the store, as far as nobody has them left then. */

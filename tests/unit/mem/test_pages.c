@@ -605,6 +605,82 @@ static void what_was_written_last_comes_first(void **state)
 	(void)victim_wait(v);
 }
 
+/* How often a process has gone to sleep; 0 when it is gone. */
+static unsigned long sleeps(pid_t pid)
+{
+	char path[64], *text;
+	struct gw_err e;
+	gw_path(path, sizeof(path), "/proc/%d/status", pid);
+	if (gw_read_file(path, 8192, &text, NULL, &e) < 0)
+		return 0;
+	const char *at = strstr(text, "\nvoluntary_ctxt_switches:");
+	unsigned long n = at ? strtoul(strchr(at, ':') + 1, NULL, 10) : 0;
+	free(text);
+	return n;
+}
+
+/* A core that is left for a few microseconds at a time is of no use to those who wait for the others. */
+static void what_nobody_waits_for_is_filled_in_long_turns(void **state)
+{
+	struct scene *s = *state;
+	static struct area a = {.space = 1, .pages = 32768};
+	struct victim *v = scene_victim(s, hold_and_check, &a);
+	scene_space(s, v, a.space);
+	scene_pages(s, a.space, 0, (uint32_t)a.pages);
+	gw_store_new_round(s->store);
+	scene_run(s);
+	scene_wait_stage(s, 1);
+	pid_t pid = gw_pages_pid(s->pages);
+	unsigned long before = sleeps(pid), last = before, now;
+	scene_finish(s);
+	struct gw_pages_status st = {0};
+	struct gw_err e = {0};
+	while (!st.done) {
+		now = sleeps(pid);
+		last = now > last ? now : last;
+		gw_sleep_us(100);
+		assert_int_equal(gw_pages_status(s->pages, &st, &e), 0);
+	}
+	assert_in_range(last - before, 1, a.pages / 16);
+	atomic_store(&v->rep->stop, 1);
+	(void)victim_wait(v);
+}
+
+static void read_in_order(struct victim *v, void *arg)
+{
+	const struct area *a = arg;
+	v_begin(v);
+	char *p = v_map(v, 0, a->pages);
+	v_hand_over(v);
+	v_stage(v, 1);
+	while (!atomic_load(&v->rep->stop))
+		gw_sleep_us(20);
+	for (uint64_t page = 0; page < a->pages; page++)
+		v_is(v, p + page * PAGE, a->space, page);
+}
+
+static void who_reads_in_order_waits_for_few_pages(void **state)
+{
+	struct scene *s = *state;
+	static struct area a = {.space = 1, .pages = 2048};
+	struct victim *v = scene_victim(s, read_in_order, &a);
+	scene_space(s, v, a.space);
+	scene_pages(s, a.space, 0, (uint32_t)a.pages);
+	gw_store_new_round(s->store);
+	scene_run(s);
+	scene_wait_stage(s, 1);
+	scene_finish(s);
+	struct gw_pages_status st = {0};
+	struct gw_err e = {0};
+	while (!st.restored)
+		assert_int_equal(gw_pages_status(s->pages, &st, &e), 0);
+	atomic_store(&v->rep->stop, 1);
+	assert_int_equal(victim_wait(v), a.pages);
+	scene_wait_done(s);
+	assert_int_equal(gw_pages_status(s->pages, &st, &e), 0);
+	assert_in_range(st.faults, 0, a.pages / 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -623,6 +699,8 @@ int main(void)
 	        cmocka_unit_test_setup_teardown(threads_that_want_the_same_page_all_go_on, make, unmake),
 	        cmocka_unit_test_setup_teardown(memory_is_never_held_twice, make, unmake),
 	        cmocka_unit_test_setup_teardown(what_was_written_last_comes_first, make, unmake),
+	        cmocka_unit_test_setup_teardown(what_nobody_waits_for_is_filled_in_long_turns, make, unmake),
+	        cmocka_unit_test_setup_teardown(who_reads_in_order_waits_for_few_pages, make, unmake),
 	};
 	return cmocka_run_group_tests_name("mem/pages", tests, NULL, NULL);
 }
