@@ -85,7 +85,6 @@ static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 	owner_kind(meta, p->owner_kind, sizeof(p->owner_kind));
 	p->mirror = gw_json_str(notes, "kubernetes.io/config.mirror", "")[0];
 	p->host_network = gw_json_bool(spec, "hostNetwork", false);
-	p->our_runtime = !strcmp(gw_json_str(spec, "runtimeClassName", ""), "godwit");
 	p->containers = (unsigned)yyjson_arr_size(yyjson_obj_get(spec, "containers"));
 	p->running_containers = running(o, "containerStatuses");
 	look_sidecars(o, p);

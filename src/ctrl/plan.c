@@ -67,11 +67,6 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 		return fail("NotRunning", "not every container of the pod is running");
 	if (p->containers + p->sidecars > GW_CONTAINERS_MAX)
 		return fail("SeveralContainers", "a pod of more than 16 containers");
-	if (!renamed && !p->our_runtime)
-		return fail(
-		        "RuntimeNotGodwit",
-		        "a pod whose name stays must run under godwit's runtime, which keeps kubelet's hands off it "
-		        "while its object is replaced: set runtimeClassName: godwit (or make it the node's default)");
 	if (!strcmp(p->node, s->m->to))
 		return fail("SameNode", "the pod is on that node already");
 	if (!s->to_exists)

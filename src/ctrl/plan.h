@@ -64,7 +64,7 @@ struct ctrl_pod {
 	char uid[GW_K8S_UID], node[GW_K8S_NAME];
 	char migration[GW_K8S_UID]; /* annotation godwit.dev/migration */
 	char owner_kind[64];        /* of the controller; "" for none */
-	bool mirror, host_network, our_runtime;
+	bool mirror, host_network;
 	unsigned containers, running_containers; /* of the spec; those that run */
 	unsigned sidecars, running_sidecars;     /* native ones */
 	bool sidecar_probed;                     /* one has a startupProbe */

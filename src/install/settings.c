@@ -79,15 +79,28 @@ static const char *table(const char *dump, const char *tail)
 	return NULL;
 }
 
-static void default_runtime(const char *dump, char *out, size_t size)
+static void named_default(const char *dump, char *out, size_t size)
 {
-	(void)snprintf(out, size, "runc");
+	*out = 0;
 	for (const char *p = dump; *p;) {
 		struct line l = line_at(p);
 		p = l.next;
 		if (key_is(&l, "default_runtime_name"))
 			value_of(&l, out, size);
 	}
+}
+
+bool gw_settings_is_default(const char *dump)
+{
+	char name[100];
+	named_default(dump, name, sizeof(name));
+	return !strcmp(name, "godwit");
+}
+
+/* What godwit's is made like. */
+static void default_runtime(const char *dump, char *out, size_t size)
+{
+	named_default(dump, out, size);
 	if (!*out || !strcmp(out, "godwit"))
 		(void)snprintf(out, size, "runc");
 }

@@ -23,6 +23,8 @@ char *gw_settings_without(const char *text);
 bool gw_settings_has(const char *text);
 /* Has containerd understood it? dump: with the block. */
 bool gw_settings_taken(const char *dump, const char *runtime);
+/* Is ours what a pod gets that names none? */
+bool gw_settings_is_default(const char *dump);
 /* The value of a key of the dump's first level ("state"), or of the default
  * runtime's options ("options/Root"), without quotes; "" when it isn't there. */
 void gw_settings_value(const char *dump, const char *key, char *out, size_t size);

@@ -173,6 +173,11 @@ int gw_uninstall(bool (*away)(void *ctx, const char *address), void *ctx, struct
 	if (rc < 0)
 		return rc;
 	gw_settings_value(dump, "state", state, sizeof(state));
+	if (gw_settings_is_default(dump))
+		return gw_fail_code(e, GW_RETRY, "DefaultRuntime",
+		                    "godwit is containerd's default runtime here: name another one "
+		                    "(default_runtime_name), restart containerd, drain this node, and delete the "
+		                    "godwit-remove pod on it, which runs under it too");
 	rc = check_away(away, ctx, e);
 	if (rc == 0)
 		rc = check_unused(*state ? state : "/run/containerd", e);

@@ -82,6 +82,11 @@ int gw_check_memory(const struct gw_container *c, uint64_t *out_bytes, struct gw
 int gw_check_arrival(const char *id, const char *runc_root, const char *config_json, uint64_t rss_bytes,
                      struct gw_reasons *out, struct gw_err *e);
 
+/* Of a pod whose name stays: only under godwit's runtime is it out of kubelet's reach
+ * while its object is replaced. Asked of containerd's shim, so that it does not
+ * matter whether the pod names the runtime or the node has it as its default. */
+void gw_check_runtime(const struct gw_container *c, struct gw_reasons *out);
+
 struct gw_reason_row {
 	const char *group; /* a heading of docs/limits.md */
 	const char *code, *what, *way_out;

@@ -5,8 +5,12 @@
  * was written is copied (trees.h), where it can be told. */
 #include <string.h>
 
+#include "base/io.h"
+#include "base/scope.h"
 #include "move/check_look.h"
 #include "move/trees.h"
+
+enum { OPTIONS_MAX = 65536 };
 
 bool gw_look_is_pods(const struct gw_look *l)
 {
@@ -33,4 +37,17 @@ bool gw_look_pod_bind(struct gw_look *l, const char *dest, const char *source)
 	case GW_VOLUME_OTHER:
 	default: return false;
 	}
+}
+
+/* containerd's shim notes the options it was started with beside the bundle, BinaryName among them. */
+void gw_check_runtime(const struct gw_container *c, struct gw_reasons *out)
+{
+	char path[PATH_MAX + 16];
+	gw_auto(mem) char *text = NULL;
+	gw_path(path, sizeof(path), "%s/options.json", c->bundle);
+	if (gw_read_file(path, OPTIONS_MAX, &text, NULL, NULL) < 0 || !strstr(text, "godwit-runtime"))
+		gw_reasons_add(out, "RuntimeNotGodwit",
+		               "the name of its pod has to stay, and container %.12s runs "
+		               "under another runtime than godwit's",
+		               c->id);
 }

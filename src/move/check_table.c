@@ -178,6 +178,11 @@ const struct gw_reason_row gw_reason_table[] = {
              "A bind mount is of a read-only directory of this host. The destination must have the same contents; this "
              "is not compared.",
              "Nothing if both hosts have the same; list it in the annotation live.godwit.dev/shared-paths to say so."),
+        ROW("RuntimeNotGodwit",
+            "A pod whose name stays (a StatefulSet's, or one without a controller) runs under plain runc. godwit's "
+            "runtime keeps kubelet's hands off it while its object is replaced.",
+            "Set runtimeClassName: godwit in the pod's template, or make godwit the default runtime of the node, and "
+            "let it start anew."),
 #undef GROUP
 #define GROUP "Network"
         ROW("HostNetwork", "The container uses the host's network: its address belongs to the host.",

@@ -157,6 +157,8 @@ int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e
 	pthread_mutex_unlock(&s->lock);
 	rc = gw_check_both(s->d, s->ctl, s->container, memory_of(s->container), s->o.claim[0] || is_pods(s->container),
 	                   out, e);
+	if (rc == 0 && s->o.same_name)
+		gw_check_runtime(s->container, out);
 	return rc < 0 ? gw_wrap(e, "check") : 0;
 }
 

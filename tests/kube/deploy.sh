@@ -9,7 +9,7 @@ CLIENTS=control
 GW=$TOP/build/install/opt/godwit
 [ -x "$GW/libexec/godwit/godwit-install" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none --bare --nodes a,b ${GODWIT_DEPLOY_CONTAINERD:+--containerd "$GODWIT_DEPLOY_CONTAINERD"}
-plan 48
+plan 59
 exec 3>&1
 NODES=(node-a node-b)
 ends() { # NAME PHASE
@@ -127,12 +127,31 @@ gws delete pod "$(agent_on node-a)" --grace-period=0 --force >/dev/null 2>&1
 check "a godwitd killed right after comes back" gws rollout status daemonset/godwitd --timeout=60s
 check "the client kept its connection and its keys" content web
 
+# ---- as the default runtime of the nodes
+default() { # NODE FROM TO
+	on "$1" sed -i "s/default_runtime_name = \"$2\"/default_runtime_name = \"$3\"/" /etc/containerd/config.toml && "$KUBE" service "$1" containerd restart
+}
+check "godwit becomes the default runtime of both nodes" eval 'default node-a runc godwit && default node-b runc godwit'
+check "which are Ready" retry 60 ready
+check "a bare pod that names no runtime starts" bare solo node-a
+is "under none" "$(kn get pod solo -o 'jsonpath={.spec.runtimeClassName}')" ""
+check "a client writes to it" client solo "$(pod_ip solo)"
+check "commands run in it, its log is read" eval 'kn exec solo -- redis-cli ping && kn logs solo | grep -q .'
+mig solo-1 solo node-b
+check "it moves under its name" ends solo-1 Succeeded
+check "its client kept its connection and its keys" content solo
+kn delete pod solo --wait >/dev/null
+check "node-a has its own again" default node-a godwit runc
+
 # ---- gone
 mig web-3 "$(pod_of web)" node-b
 check "it moves once more, away from home" ends web-3 Succeeded
 check "both nodes shall be left" k label node node-a node-b live.godwit.dev/node=remove --overwrite
 waits() { condition_is "$1" reason InUse && condition "$1" message | tee "$T/waits" | grep -F "$2" || { cat "$T/waits"; return 1; }; }
 check "which waits for the address that lives elsewhere" retry 80 waits node-a "a pod that moved from here runs on another node with the address $ip"
+check "and node-b, whose pods would have no runtime" retry 80 condition_is node-b reason DefaultRuntime
+check "it has its own again" default node-b godwit runc
+gws delete pod -l app.kubernetes.io/name=godwit-remove --field-selector spec.nodeName=node-b >/dev/null
 check "and node-b for the pod that runs there" retry 80 waits node-b "containers run under godwit's runtime"
 check "the workload and the controller go" kn delete deployment web --wait
 check "as a user takes it off the cluster" k delete -f "$TOP/deploy/50-controller.yaml" --wait

@@ -40,8 +40,7 @@ static void set(struct sweep *w, unsigned bits, const char *phase, const char *m
 	                                .terminating = bits & 32,
 	                                .running = true,
 	                                .containers = 1,
-	                                .running_containers = 1,
-	                                .our_runtime = true};
+	                                .running_containers = 1};
 	w->s.target = (struct ctrl_pod){.exists = bits & 64, .ready = bits & 128, .unschedulable = bits & 256};
 	if (bits & 512)
 		(void)snprintf(w->s.target.migration, sizeof(w->s.target.migration), "u-1");
@@ -211,19 +210,13 @@ static void every_refusal_has_its_reason(void **state)
 	          .sidecars = 1,
 	          .running_sidecars = 1,
 	          .sidecar_probed = true}},
-	        {"RuntimeNotGodwit", {.exists = true, .running = true, .containers = 1, .running_containers = 1}},
 	        {"SameNode",
-	         {.exists = true,
-	          .running = true,
-	          .containers = 1,
-	          .running_containers = 1,
-	          .our_runtime = true,
-	          .node = "node-b"}},
+	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .node = "node-b"}},
 	        {"NoSuchNode",
-	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .our_runtime = true},
+	         {.exists = true, .running = true, .containers = 1, .running_containers = 1},
 	         .no_node = true},
 	        {"NodeWithoutGodwit",
-	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .our_runtime = true},
+	         {.exists = true, .running = true, .containers = 1, .running_containers = 1},
 	         .no_godwit = true},
 	};
 	for (size_t i = 0; i < gw_countof(cases); i++) {

@@ -50,6 +50,15 @@ static void has_not(const char *text, const char *words)
 		fail_msg("'%s' is in:\n%s", words, text);
 }
 
+static void the_default_runtime_may_be_ours(void **state)
+{
+	(void)state;
+	assert_false(gw_settings_is_default(""));
+	assert_false(gw_settings_is_default("  default_runtime_name = \"runc\"\n"));
+	assert_false(gw_settings_is_default("  # default_runtime_name = \"godwit\"\n"));
+	assert_true(gw_settings_is_default("[x]\n  default_runtime_name = 'godwit'\n"));
+}
+
 static void the_handler_is_as_the_default_runtime(void **state)
 {
 	(void)state;
@@ -166,6 +175,7 @@ static void values_are_found_where_they_are(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(the_default_runtime_may_be_ours),
 	        cmocka_unit_test(the_handler_is_as_the_default_runtime),
 	        cmocka_unit_test(taken_away_the_file_is_letter_for_letter_what_it_was),
 	        cmocka_unit_test(what_others_wrote_behind_it_stays),
