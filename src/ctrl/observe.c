@@ -49,12 +49,8 @@ static unsigned running(yyjson_val *pod, const char *list)
 static void look_sidecars(yyjson_val *pod, struct ctrl_pod *p)
 {
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(pod, "spec"), "initContainers"));
-	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));) {
-		if (!ctrl_is_sidecar(c))
-			continue;
-		p->sidecars++;
-		p->sidecar_probed |= yyjson_obj_get(c, "startupProbe") != NULL;
-	}
+	for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
+		p->sidecars += ctrl_is_sidecar(c);
 	p->running_sidecars = running(pod, "initContainerStatuses");
 }
 

@@ -58,11 +58,6 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 		return fail("HostNetwork", "the pod uses its node's network: its address belongs to the node");
 	if (p->terminating || !p->running)
 		return fail("NotRunning", "the pod is not running (or is being deleted)");
-	if (p->sidecar_probed)
-		return fail("StartupProbe",
-		            "an init container that stays (restartPolicy Always) has a startupProbe: kubelet "
-		            "would wait for its success before it makes the other containers, and all are "
-		            "restored at once; take the probe away, or make it an ordinary container");
 	if (p->running_containers != p->containers || p->running_sidecars != p->sidecars)
 		return fail("NotRunning", "not every container of the pod is running");
 	if (p->containers + p->sidecars > GW_CONTAINERS_MAX)

@@ -67,7 +67,6 @@ struct ctrl_pod {
 	bool mirror, host_network;
 	unsigned containers, running_containers; /* of the spec; those that run */
 	unsigned sidecars, running_sidecars;     /* native ones */
-	bool sidecar_probed;                     /* one has a startupProbe */
 	bool unschedulable;                      /* and why: */
 	char words[300];
 };

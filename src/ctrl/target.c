@@ -162,14 +162,40 @@ bool ctrl_is_sidecar(yyjson_val *container)
 	return !strcmp(gw_json_str(container, "restartPolicy", ""), "Always");
 }
 
+static uint64_t number_of(yyjson_mut_val *probe, const char *key, uint64_t otherwise)
+{
+	yyjson_mut_val *v = yyjson_mut_obj_get(probe, key);
+	return yyjson_mut_is_uint(v) ? yyjson_mut_get_uint(v) : otherwise;
+}
+
+/* kubelet makes the other containers only when a sidecar's startupProbe has succeeded,
+ * which it can't before all of them are restored. It has started long ago; should it be
+ * started anew, its livenessProbe gives it the time that the other one did. */
+static void spare_startup(yyjson_mut_doc *doc, yyjson_mut_val *sidecar)
+{
+	yyjson_mut_val *startup = yyjson_mut_obj_remove_key(sidecar, "startupProbe");
+	yyjson_mut_val *alive = yyjson_mut_obj_get(sidecar, "livenessProbe");
+	if (!startup || !alive)
+		return;
+	/* Kubernetes' own defaults, which the API server has filled in. */
+	uint64_t takes = number_of(startup, "initialDelaySeconds", 0) +
+	                 number_of(startup, "failureThreshold", 3) * number_of(startup, "periodSeconds", 10);
+	if (number_of(alive, "initialDelaySeconds", 0) >= takes)
+		return;
+	yyjson_mut_obj_remove_key(alive, "initialDelaySeconds");
+	yyjson_mut_obj_add_uint(doc, alive, "initialDelaySeconds", takes);
+}
+
 /* Of the init containers those that stay; the others have done their work. */
-static void keep_sidecars(yyjson_mut_val *spec)
+static void keep_sidecars(yyjson_mut_doc *doc, yyjson_mut_val *spec)
 {
 	yyjson_mut_arr_iter it = yyjson_mut_arr_iter_with(yyjson_mut_obj_get(spec, "initContainers"));
 	for (yyjson_mut_val *c; (c = yyjson_mut_arr_iter_next(&it));) {
 		const char *policy = yyjson_mut_get_str(yyjson_mut_obj_get(c, "restartPolicy"));
 		if (!policy || strcmp(policy, "Always") != 0)
 			(void)yyjson_mut_arr_iter_remove(&it);
+		else
+			spare_startup(doc, c);
 	}
 	if (!yyjson_mut_arr_size(yyjson_mut_obj_get(spec, "initContainers")))
 		yyjson_mut_obj_remove_key(spec, "initContainers");
@@ -193,7 +219,7 @@ yyjson_mut_doc *ctrl_target(const struct gw_migration *m, yyjson_val *source, co
 	if (same_name)
 		copy_owners(doc, meta, source);
 	put_str(doc, spec, "runtimeClassName", "godwit");
-	keep_sidecars(spec);
+	keep_sidecars(doc, spec);
 	yyjson_mut_obj_remove_key(spec, "overhead");
 	pin(doc, spec, m->to);
 	return doc;

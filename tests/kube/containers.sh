@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_TWO:-${GODWIT_LAB:-godwit-test}-two}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 33
+plan 34
 exec 3>&1 # for what is noted inside a check
 
 # Two redis and a third container that talks to the first over localhost, five times a second.
@@ -26,10 +26,7 @@ talks() {
 	in_pod "$1" talk 'grep -c ^: /shared/log >/shared/a; sleep 1; grep -c ^: /shared/log >/shared/b; [ $(cat /shared/b) -gt $(cat /shared/a) ] || { echo it is silent; exit 1; }; tr -d ":\r" </shared/log | awk "\$1 != ++n { print \"answer\", n, \"is\", \$1; exit 1 }"'
 }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-nodes_ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 nodes_ready
-retry 60 kn get serviceaccount default
+put_godwit
 
 check "a Deployment of three containers starts" owned Deployment trio node-a
 pod=$(pod_of trio) ip=$(kn get pod "$(pod_of trio)" -o 'jsonpath={.status.podIP}')
@@ -75,13 +72,14 @@ check "it moves under its name" ends bare-1 Succeeded
 is "to node-b, nothing started anew" "$(node_of bare) $(restarts bare)" "node-b [0,0,0]"
 
 # ---- a native sidecar
-spec=$(jq '.initContainers += [.containers[1] + {restartPolicy: "Always"}] | del(.containers[1])' <<<"$spec")
+spec=$(jq '.initContainers += [.containers[1] + {restartPolicy: "Always", startupProbe: {tcpSocket: {port: 6380}, periodSeconds: 1, failureThreshold: 30}, livenessProbe: {tcpSocket: {port: 6380}, periodSeconds: 2}}] | del(.containers[1])' <<<"$spec")
 sidecar() { kn get pod "$1" -o json | jq -c '[.status.initContainerStatuses[] | select(.name == "two") | .restartCount]'; }
 check "a bare pod with a native sidecar starts" bare side node-a
 check "a client writes to the sidecar" client side "$(kn get pod side -o 'jsonpath={.status.podIP}')" 6380
 mig side-1 side node-b
 check "it moves" ends side-1 Succeeded
 is "to node-b, nothing started anew" "$(node_of side) $(restarts side) $(sidecar side)" "node-b [0,0] [0]"
+is "whose sidecar waits for no probe" "$(kn get pod side -o json | jq -c '.spec.initContainers[0] | [.startupProbe, .livenessProbe.initialDelaySeconds]')" "[null,30]"
 check "its containers still talk" talks side
 check "the sidecar's client kept its connection and its keys" content side
 left() { for n in "${NODES[@]}"; do [ -z "$(on "$n" sh -c 'ls /run/godwit/journal /run/godwit/held /run/godwit/mig /run/godwit/kept 2>/dev/null | grep -v :$ | grep .')" ] || { on "$n" find /run/godwit; return 1; }; done; }

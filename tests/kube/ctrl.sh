@@ -10,10 +10,7 @@ need_kube --cni none
 plan 62
 kg() { k godwit "$@" -n "$NS"; }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 GW_CONTROLLER_OPTIONS='--metrics 10.9.0.1:9461' GW_AGENT_OPTIONS='--metrics 127.0.0.1:9461'
 as_accounts() {
 	local n
@@ -76,7 +73,7 @@ check "the controller tells that it leads" retry 10 has "godwit_leader 1" http c
 check "and how the migrations ended" has 'godwit_migrations_total{result="Failed",reason="NoSuchNode"} 1' http control 10.9.0.1 /metrics
 check "with the freezes" has "godwit_freeze_seconds_count $(http control 10.9.0.1 /metrics | sed -nE 's/^godwit_migrations_total\{result="Succeeded",reason=""\} ([0-9]+).*/\1/p')" http control 10.9.0.1 /metrics
 check "it is well" has "200 OK" http control 10.9.0.1 /healthz
-check "godwitd of the source has counted it" has 'godwit_migrations_total{result="Committed",reason=""} 2' http node-a 127.0.0.1 /metrics
+check "godwitd of the source has counted it" has 'godwit_migrations_total{result="Committed",reason=""} 3' http node-a 127.0.0.1 /metrics
 check "and is well" has "200 OK" http node-a 127.0.0.1 /healthz
 
 # ---- KIND/NAME

@@ -11,10 +11,7 @@ need_kube --cni none
 plan 19
 exec 3>&1
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 as_account control godwit-controller && gw_controller
 for n in "${NODES[@]}"; do on "$n" tee /run/knock.py <"$HERE/knock.py" >/dev/null; done
 on control tee /run/knock.py <"$HERE/knock.py" >/dev/null

@@ -27,10 +27,7 @@ hit() { # NAME HOST SERVICE
 	web_to_other "$1" && retry 60 phase_is "$1" PreCopy && "$KUBE" service "$2" "$3" kill >/dev/null
 }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 check "a Deployment's pod starts" owned Deployment web node-a
 check "a client writes to it" client web "$(pod_ip "$(pod_of web)")"
 kn exec "$(pod_of web)" -- sh -c 'redis-cli debug populate 40000 fill 400 >/dev/null' # so that pre-copy takes some seconds

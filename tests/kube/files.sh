@@ -23,10 +23,7 @@ move() { # NAME POD NODE [PHASE]
 in_pod() { kn exec "$1" -- sh -c "$2"; }
 restarts() { kn get pod "$1" -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 
 # ---- every kind of file
 spec='{"containers": [{"name": "c", "image": "kube.test/busybox:1", "command": ["sh", "-c", "while :; do n=$((n + 1)); echo $n >/disk/n; echo $n >/memory/n; echo $n >>/log; sleep 0.05; done"],

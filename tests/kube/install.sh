@@ -76,6 +76,13 @@ gw_cluster() {
 	for n in "${NODES[@]}"; do gw_agent "$n" && retry 10 gw_up "$n" || return 1; done
 	gw_controller
 }
+nodes_ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = ${#NODES[@]} ]; }
+# The same as the first two checks of a test; pods can be made in $NS then.
+put_godwit() {
+	check "godwit is put on the cluster as deploy/ says" gw_cluster
+	check "its nodes are Ready" retry 120 nodes_ready
+	retry 60 kn get serviceaccount default
+}
 gw_log() { on "$1" tail -n "${2:-15}" /var/log/godwitd.log; }
 gw_install() {
 	local n

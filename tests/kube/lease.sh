@@ -9,10 +9,7 @@ export GODWIT_LAB=${GODWIT_LAB_CTRL:-${GODWIT_LAB:-godwit-test}-ctrl}
 need_kube --cni none
 plan 28
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 as_accounts() {
 	local n
 	as_account control godwit-controller && gw_controller || return 1
@@ -57,7 +54,7 @@ reborn() { # node-a as a machine that was never here, with a range of two addres
 	retry 60 k get node node-a || return 1
 	k label node node-a live.godwit.dev/node=true --overwrite >/dev/null
 	on node-a sed -i -E 's,"ranges": \["[^"]*",'"\"ranges\": [\"$range\"," /etc/cni/net.d/10-godwit.conflist
-	gw_agent node-a && retry 20 gw_up node-a && retry 120 ready
+	gw_agent node-a && retry 20 gw_up node-a && retry 120 nodes_ready
 }
 last=${ip##*.}
 range=${ip%.*}.$((last / 4 * 4))/30

@@ -10,11 +10,8 @@ export GODWIT_LAB=${GODWIT_LAB_LOST:-${GODWIT_LAB:-godwit-test}-lost}
 need_kube --cni none
 plan 35
 exec 3>&1 # for what is noted inside a check
-running() { kn get pods -l "app=$1" -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp | not) | .metadata.name] | join(" ")'; }
-reached() { on "$1" grep -q "point=$2 " /var/log/godwitd.log; }
 alone() { [ "$(kn get pods -l "app=$1" --no-headers | wc -l)" = 1 ]; } # not even one that is terminating
 restarts() { kn get pod "$(running "$1")" -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
-one_on() { [ "$(running "$1" | wc -w)" = 1 ] && [ "$(node_of "$(running "$1")")" = "$2" ]; }
 signal() { on "$1" sh -c 'kill -$0 $(cat /run/godwit/pid)' "$2"; } # NODE SIGNAL: its godwitd
 taint() { k taint node node-a "node.kubernetes.io/out-of-service=lost:NoSchedule$1" >/dev/null; }
 settled() { ! kn get migration "$1" -o 'jsonpath={.metadata.finalizers}' | grep -q godwit; }
@@ -22,13 +19,10 @@ said() { [ "$(st "$1" reason)" = "$2" ] || { st "$1" reason; return 1; }; }
 cut_for_good() { "$KUBE" kill-node node-a && k delete node node-a --wait=false >/dev/null; }
 back() { # node-a, as a node that nobody knows
 	"$KUBE" start-node node-a >/dev/null && k label node node-a live.godwit.dev/node=true --overwrite >/dev/null &&
-		gw_cni node-a && gw_agent node-a && retry 20 gw_up node-a && retry 120 ready
+		gw_cni node-a && gw_agent node-a && retry 20 gw_up node-a && retry 120 nodes_ready
 }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 
 # ---- not off, only away: it comes back and wants to commit
 check "a Deployment's pod starts on node-a" owned Deployment web node-a

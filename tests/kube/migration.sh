@@ -7,7 +7,7 @@ export GODWIT_LAB=${GODWIT_LAB_MIG:-${GODWIT_LAB:-godwit-test}-mig}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 62
+plan 60
 exec 3>&1 # for what is noted inside a check
 nothing_left() {
 	local n
@@ -17,10 +17,7 @@ nothing_left() {
 }
 events_of() { kn get events --field-selector "involvedObject.kind=$1,reason=$2" -o name | wc -l; }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 
 # ---- a Deployment
 check "a Deployment's pod starts" owned Deployment web node-a
@@ -90,8 +87,6 @@ check "to where it is: SameNode" refused no-2 "$(pod_of web)" "$(node_of "$(pod_
 check "a pod that does not exist: NoSuchPod" refused no-3 nobody node-b NoSuchPod
 check "a bare pod of plain runc starts" bare plain node-a
 check "whose name would have to stay: RuntimeNotGodwit" refused no-4 plain node-b RuntimeNotGodwit
-check "a pod with a native sidecar starts" bare two node-a '.initContainers = [{name: "other", image: "kube.test/busybox:1", command: ["sleep", "3600"], restartPolicy: "Always", startupProbe: {exec: {command: ["true"]}}}] | .runtimeClassName = "godwit"'
-check "with a startupProbe is not movable: StartupProbe" refused no-5 two node-b StartupProbe
 check "a Deployment that asks for more than half of a node starts" owned Deployment big node-a '.containers[0].resources.requests.cpu = "1.2"'
 check "another one on node-b" owned Deployment full node-b '.containers[0].resources.requests.cpu = "1.2"'
 check "there is no room for both: NoCapacity" refused no-6 "$(pod_of big)" node-b NoCapacity

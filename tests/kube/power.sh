@@ -9,16 +9,11 @@ export GODWIT_LAB=${GODWIT_LAB_POWER:-${GODWIT_LAB:-godwit-test}-power}
 need_kube --cni none
 plan 16
 exec 3>&1 # for what is noted inside a check
-running() { kn get pods -l "app=$1" -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp | not) | .metadata.name] | join(" ")'; }
 back() { # NODE: with its power, its disk and its godwitd
 	"$KUBE" start-node "$1" >/dev/null && gw_agent "$1" && retry 20 gw_up "$1"
 }
-reached() { on "$1" grep -q "point=$2 " /var/log/godwitd.log; }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 
 # ---- after the commit, before the API server has heard of it
 check "a Deployment's pod starts on node-a" owned Deployment web node-a
@@ -32,7 +27,6 @@ sleep 3
 check "it answers from node-b" answers web
 check "the power comes back" back node-a
 check "the migration has succeeded" ends web-1 Succeeded
-one_on() { [ "$(running "$1" | wc -w)" = 1 ] && [ "$(node_of "$(running "$1")")" = "$2" ]; }
 check "there is one pod, on node-b" retry 120 one_on web node-b
 is "in which nothing was started anew" "$(kn get pod "$(running web)" -o 'jsonpath={.status.containerStatuses[0].restartCount}')" 0
 check "its client kept its connection and every key" content web

@@ -86,10 +86,7 @@ refused() {
 	kn delete pod "$1" --wait=false >/dev/null
 }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-nodes() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 nodes
-retry 60 kn get serviceaccount default
+put_godwit
 start() { # all of them at once
 	pod client python node-c '.containers[0].command = ["sleep", "100000"]' &&
 		if wanted nginx; then pod nginx nginx node-a "$PORT"; fi &&

@@ -33,10 +33,7 @@ grows() { # POD FILE: a number that is written there
 }
 fine() { [ -z "$(in_pod "$1" one 'cat /shared/*.error 2>/dev/null')" ] || { in_pod "$1" one 'cat /shared/*.error'; return 1; }; }
 
-check "godwit is put on the cluster as deploy/ says" gw_cluster
-ready() { [ "$(k get nodes --no-headers | grep -c ' Ready')" = 3 ]; }
-check "its nodes are Ready" retry 120 ready
-retry 60 kn get serviceaccount default
+put_godwit
 kn_files
 
 # ---- processes

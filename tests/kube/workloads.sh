@@ -13,6 +13,10 @@ bare() { # NAME NODE [jq]
 		kn apply -f - >/dev/null && kn wait --for=condition=Ready "pod/$1" --timeout=60s
 }
 pod_of() { kn get pods -l "app=$1" --field-selector=status.phase=Running -o 'jsonpath={.items[0].metadata.name}'; }
+# Those of its pods that are not on their way out.
+running() { kn get pods -l "app=$1" -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp | not) | .metadata.name] | join(" ")'; }
+one_on() { [ "$(running "$1" | wc -w)" = 1 ] && [ "$(node_of "$(running "$1")")" = "$2" ]; }
+reached() { on "$1" grep -q "point=$2 " /var/log/godwitd.log; } # NODE POINT: its godwitd, of a fault that was asked for
 pod_ip() { kn get pod "$1" -o 'jsonpath={.status.podIP}'; }
 node_of() { kn get pod "$1" -o 'jsonpath={.spec.nodeName}'; }
 mig() { # NAME POD NODE [jq]

@@ -202,14 +202,6 @@ static void every_refusal_has_its_reason(void **state)
 	        {"NotRunning", {.exists = true, .running = true, .containers = 2, .running_containers = 1}},
 	        {"NotRunning",
 	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .sidecars = 1}},
-	        {"StartupProbe",
-	         {.exists = true,
-	          .running = true,
-	          .containers = 1,
-	          .running_containers = 1,
-	          .sidecars = 1,
-	          .running_sidecars = 1,
-	          .sidecar_probed = true}},
 	        {"SameNode",
 	         {.exists = true, .running = true, .containers = 1, .running_containers = 1, .node = "node-b"}},
 	        {"NoSuchNode",
@@ -479,6 +471,25 @@ static void a_clone_has_no_owner_and_no_template_hash(void **state)
 	assert_non_null(strstr(t, "\"runtimeClassName\":\"godwit\""));
 }
 
+static void a_sidecar_that_stays_has_started(void **state)
+{
+	(void)state;
+	static const char pod[] = "{\"metadata\":{\"name\":\"p\"},\"spec\":{\"initContainers\":[{\"name\":\"once\"},"
+	                          "{\"name\":\"a\",\"restartPolicy\":\"Always\",\"startupProbe\":{\"failureThreshold\":"
+	                          "30,\"periodSeconds\":2},"
+	                          "\"livenessProbe\":{\"initialDelaySeconds\":5}},"
+	                          "{\"name\":\"b\",\"restartPolicy\":\"Always\",\"startupProbe\":{\"periodSeconds\":1},"
+	                          "\"livenessProbe\":{\"initialDelaySeconds\":500}}]}}";
+	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
+	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
+	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", true);
+	gw_auto(mem) char *t = gw_json_text(target, NULL);
+	assert_null(strstr(t, "startupProbe"));
+	assert_null(strstr(t, "once"));
+	assert_non_null(strstr(t, "\"initialDelaySeconds\":60"));
+	assert_non_null(strstr(t, "\"initialDelaySeconds\":500"));
+}
+
 static void a_clones_name_does_not_grow_with_every_move(void **state)
 {
 	(void)state;
@@ -550,6 +561,7 @@ int main(void)
 	        cmocka_unit_test(events_follow_from_the_status_alone),
 	        cmocka_unit_test(an_events_name_is_one_of_kubernetes_and_its_own),
 	        cmocka_unit_test(a_clone_has_no_owner_and_no_template_hash),
+	        cmocka_unit_test(a_sidecar_that_stays_has_started),
 	        cmocka_unit_test(a_clones_name_does_not_grow_with_every_move),
 	        cmocka_unit_test(a_pod_that_keeps_its_name_has_its_owner),
 	        cmocka_unit_test(every_alternative_of_its_affinity_names_the_node),
