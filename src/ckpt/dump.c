@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/scope.h"
+#include "ckpt/bury.h"
 #include "ckpt/criu.h"
 #include "ckpt/freezer.h"
 #include "criu.pb-c.h"
@@ -303,10 +304,20 @@ int gw_dump_abandon(struct gw_dump *d, struct gw_err *e)
 	return gw_freezer_thaw(d->c->freezer_dir, e);
 }
 
-int gw_dump_kill(struct gw_dump *d, struct gw_err *e)
+int gw_dump_doom(struct gw_dump *d, struct gw_err *e)
 {
 	d->state = OVER;
 	/* SIGKILL is pending for all before CRIU's hold or the freezer lets go. */
+	int rc = gw_freezer_each(d->c->freezer_dir, gw_kill_pid, NULL);
+	if (rc < 0)
+		return gw_fail(e, GW_SYS, -rc, "list the processes of %s", d->c->id);
+	gw_bury(d->c->freezer_dir);
+	return 0;
+}
+
+int gw_dump_kill(struct gw_dump *d, struct gw_err *e)
+{
+	d->state = OVER;
 	int rc = gw_freezer_each(d->c->freezer_dir, gw_kill_pid, NULL);
 	if (rc < 0)
 		return gw_fail(e, GW_SYS, -rc, "list the processes of %s", d->c->id);

@@ -40,6 +40,9 @@ int gw_dump_go(struct gw_dump *d, struct gw_err *e);
 /* Undo: CRIU puts the tasks back as they were (network, sockets), then the
  * cgroup is thawed. Works in every state; on a CRIU that died it thaws. */
 int gw_dump_abandon(struct gw_dump *d, struct gw_err *e);
+/* The container has moved: its tasks are dead but for the letting go, their memory
+ * is freed (bury.h; blocks for that). Then kill. */
+int gw_dump_doom(struct gw_dump *d, struct gw_err *e);
 /* The container has moved: its tasks die without another instruction, their
  * sockets in repair mode, so without FIN or RST. */
 int gw_dump_kill(struct gw_dump *d, struct gw_err *e);

@@ -564,7 +564,6 @@ static void keep_until_released(struct gw_source *s)
 	if (gw_held_wait(s->d, s->mig) < 0)
 		for (;;)
 			pause(); /* godwitd ends: the guard keeps it frozen, the next one waits on */
-	gw_held_end(s->d, s->mig);
 }
 
 /* The pod's packets go where it is now. */
@@ -598,6 +597,11 @@ void gw_source_moved(struct gw_source *s)
 	gw_tracker_free(gw_take(s->tracker));
 	if (s->o.claim[0])
 		keep_until_released(s);
+	/* Before its runtime may end it, which would let it free its memory itself. */
+	if (gw_dump_doom(s->dump, &e) < 0)
+		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	if (s->o.claim[0])
+		gw_held_end(s->d, s->mig);
 	if (gw_dump_kill(s->dump, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
 	if (!s->o.claim[0] && gw_mover_routed.discard(s->container->id, &s->pod, s->container->netns_path, &e) < 0)

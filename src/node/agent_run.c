@@ -15,6 +15,7 @@
 enum {
 	TELL_EVERY_MS = 1000,
 	LOOK_MS = 200,
+	TELL_MOVED_AFTER_US = 100000,
 	TIMEOUT_S = 600,
 	RECOVER_LOOK_US = 200000,
 	FEW_TRIES = 4, /* after so many it may be given up, if somebody says so */
@@ -270,6 +271,8 @@ static bool accompany(struct job *j, struct gw_progress *p, bool *inout_handed, 
 		gw_progress_get(p, &version, LOOK_MS, &r);
 		if (!strcmp(r.phase, "Moved") || !strcmp(r.phase, "Done")) {
 			gw_metrics_ended(j->a->metrics, "Committed", "", r.freeze_us, r.bytes);
+			/* Everybody who watches begins to work then; first its clients catch up. */
+			gw_sleep_us(TELL_MOVED_AFTER_US);
 			(void)tell_committed(j, &r);
 			return false;
 		}
@@ -281,7 +284,8 @@ static bool accompany(struct job *j, struct gw_progress *p, bool *inout_handed, 
 			*inout_handed = true;
 			tell_phase(j, "HandOver", NULL, NULL);
 		}
-		if (gw_now_ms() - told_ms >= TELL_EVERY_MS && r.rounds) {
+		bool stands = !strcmp(r.phase, "Freezing") || !strcmp(r.phase, "Committing");
+		if (gw_now_ms() - told_ms >= TELL_EVERY_MS && r.rounds && !stands) {
 			told_ms = gw_now_ms();
 			tell_progress(j, &r);
 		}

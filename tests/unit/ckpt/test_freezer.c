@@ -15,7 +15,10 @@
 
 #include "base/clock.h"
 #include "base/io.h"
+#include "ckpt/bury.h"
 #include "ckpt/freezer.h"
+
+enum { BIG = 32 << 20 };
 
 /* A process in a cgroup of its own that counts: it runs when the count grows. */
 struct victim {
@@ -36,13 +39,17 @@ static int setup(void **state)
 	v.count = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	v.pid = fork();
 	if (v.pid == 0)
-		for (;;) {
+		for (char *big = mmap(NULL, BIG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);;) {
+			if (atomic_load(v.count) == 0)
+				memset(big, 1, BIG);
 			atomic_fetch_add(v.count, 1);
 			usleep(100);
 		}
 	snprintf(file, sizeof(file), "%s/cgroup.procs", v.dir);
 	snprintf(text, sizeof(text), "%d", v.pid);
 	*state = &v;
+	while (atomic_load(v.count) == 0)
+		usleep(1000);
 	return gw_write_knob(file, text);
 }
 
@@ -139,6 +146,32 @@ static void a_missing_cgroup_is_an_error_in_words(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+static unsigned long long resident(pid_t pid)
+{
+	char path[64], *text;
+	unsigned long long size, rss = 0;
+	gw_path(path, sizeof(path), "/proc/%d/statm", pid);
+	assert_int_equal(gw_read_file(path, 4096, &text, NULL, NULL), 0);
+	assert_int_equal(sscanf(text, "%llu %llu", &size, &rss), 2);
+	free(text);
+	return rss * 4096;
+}
+
+/* v2 lets a killed process go though it is frozen: there is nobody left to look at. */
+static void the_memory_of_the_dead_goes_before_they_do(void **state)
+{
+	struct victim *v = *state;
+	if (gw_freezer_is_v2(v->dir))
+		skip();
+	assert_true(runs(v));
+	assert_int_equal(gw_freezer_freeze(v->dir, 2000, NULL), 0);
+	gw_bury(v->dir); /* nobody has been killed: nothing is taken from the living */
+	assert_true(resident(v->pid) >= BIG);
+	assert_int_equal(gw_freezer_each(v->dir, gw_kill_pid, NULL), 0);
+	gw_bury(v->dir);
+	assert_true(resident(v->pid) < BIG / 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,6 +179,7 @@ int main(void)
 	        T(a_task_held_by_a_tracer_stays_stopped_when_it_lets_go),
 	        T(a_killed_frozen_process_runs_no_further),
 	        T(processes_of_child_cgroups_are_listed_too),
+	        T(the_memory_of_the_dead_goes_before_they_do),
 	        cmocka_unit_test(a_missing_cgroup_is_an_error_in_words),
 	};
 	return cmocka_run_group_tests_name("ckpt/freezer", tests, NULL, NULL);
