@@ -594,12 +594,13 @@ void gw_source_moved(struct gw_source *s)
 	/* Freeing its memory is work for a core and can wait: clients are
 	 * catching up now, here too when they are on this host. */
 	gw_sleep_us(BURIAL_AFTER_US);
-	gw_tracker_free(gw_take(s->tracker));
 	if (s->o.claim[0])
 		keep_until_released(s);
 	/* Before its runtime may end it, which would let it free its memory itself. */
 	if (gw_dump_doom(s->dump, &e) < 0)
 		gw_error("moved container not killed", kv_str("mig", s->mig), kv_str("reason", e.text));
+	/* Only now: with memory still there the kernel walks all of it to take the marks away. */
+	gw_tracker_free(gw_take(s->tracker));
 	if (s->o.claim[0])
 		gw_held_end(s->d, s->mig);
 	if (gw_dump_kill(s->dump, &e) < 0)
