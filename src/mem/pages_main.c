@@ -360,8 +360,12 @@ static int64_t work(struct server *s)
 	uint64_t t0 = gw_now_us();
 	if (!s->restored)
 		return -1;
-	if (wipe_step(s) || fill_soon(s))
+	if (wipe_step(s))
 		return 0;
+	if (fill_soon(s)) {
+		(void)release_step(s, false); /* in step, or what was written last is held twice */
+		return 0;
+	}
 	int64_t sleep = sleep_left(s, t0);
 	if (sleep > 0)
 		return sleep;
