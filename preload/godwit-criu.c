@@ -13,6 +13,7 @@
  *            them: the kernel walks the whole machine's hash table (12 ms);
  *            sysfs of an external network namespace is not mounted (10 ms);
  *            a periodic timerfd that is due is shown as due (fdinfo.c);
+ *            a call that waits is made again instead of ending with EINTR (again.h);
  *            a socket that passes no credentials says so (sockopt.c);
  *            shared memory that godwit moves looks empty (shmem.c);
  *            before CRIU looks at the freezer it waits for godwit ("freeze").
@@ -37,6 +38,7 @@
 #include "godwit-criu.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -54,8 +56,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/user.h>
 #include <unistd.h>
+
+#include "again.h"
 
 #define REAL(name)                                                                                                     \
 	static typeof(&name) real;                                                                                     \
@@ -434,13 +440,53 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 	return (ssize_t)h->nlmsg_len;
 }
 
+/* ---- system calls that wait ---- */
+
+/* linux/errno.h, not in the user's headers. */
+enum { ERESTARTNOINTR_NR = 513, ERESTART_RESTARTBLOCK_NR = 516 };
+
+typedef long ptrace_fn(enum __ptrace_request, ...);
+
+/* A signal that the task gets as soon as it goes on: EINTR may be what it waits for. */
+static bool signal_waits(ptrace_fn *pt, pid_t pid)
+{
+	siginfo_t si[32];
+	uint64_t mask = 0;
+	(void)pt(PTRACE_GETSIGMASK, pid, sizeof(mask), &mask);
+	for (unsigned shared = 0; shared < 2; shared++) {
+		struct __ptrace_peeksiginfo_args a = {.nr = sizeof(si) / sizeof(*si),
+		                                      .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0};
+		long n = pt(PTRACE_PEEKSIGINFO, pid, &a, si);
+		for (long i = 0; i < n; i++)
+			if (!(mask >> (si[i].si_signo - 1) & 1))
+				return true;
+	}
+	return false;
+}
+
+/* CRIU lets a call that waits end with EINTR if the kernel does not begin it again of its
+ * own accord (again.h). A program that handles no signals does not expect that: busybox'
+ * sleep is over then. So they are shown as calls that the kernel begins again. */
+static void wait_again(ptrace_fn *pt, pid_t pid, const struct iovec *v)
+{
+	struct user_regs_struct *r = v->iov_base;
+	if (v->iov_len != sizeof(*r))
+		return;
+	int64_t said = (int64_t)r->rax;
+	long nr = (long)r->orig_rax;
+	if (((said == -ERESTART_RESTARTBLOCK_NR && gwc_keeps_its_time(nr)) ||
+	     (said == -EINTR && gwc_may_begin_again(nr))) &&
+	    !signal_waits(pt, pid))
+		r->rax = (unsigned long long)-ERESTARTNOINTR_NR;
+}
+
 /* ---- dying together ---- */
 
 long ptrace(enum __ptrace_request req, ...)
 {
-	static long (*real)(enum __ptrace_request, ...);
+	static ptrace_fn *real;
 	if (!real)
-		real = (long (*)(enum __ptrace_request, ...))dlsym(RTLD_NEXT, "ptrace");
+		real = (ptrace_fn *)dlsym(RTLD_NEXT, "ptrace");
 	va_list ap;
 	va_start(ap, req);
 	pid_t pid = va_arg(ap, pid_t);
@@ -449,7 +495,10 @@ long ptrace(enum __ptrace_request req, ...)
 	va_end(ap);
 	if ((req == PTRACE_SEIZE || req == PTRACE_SETOPTIONS) && gwc_mode_is("restore"))
 		data |= PTRACE_O_EXITKILL;
-	return real(req, pid, addr, data);
+	long rc = real(req, pid, addr, data);
+	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump"))
+		wait_again(real, pid, (const struct iovec *)data);
+	return rc;
 }
 
 /* ---- limits ---- */

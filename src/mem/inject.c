@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "again.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/scope.h"
@@ -104,30 +105,6 @@ static int regs_set(struct gw_inject *in, const gw_user_regs *r)
 	return pt(PTRACE_SETREGSET, in->tid, NT_PRSTATUS, &iov);
 }
 
-/* Calls that end with EINTR when a thread is stopped, where the kernel would
- * restart others (signal(7), "Interruption of system calls by stop signals";
- * the socket calls do so when the socket has a timeout). None of them has
- * done anything when it says EINTR, so it may begin again. */
-static bool may_begin_again(long nr)
-{
-	static const long calls[] = {
-#ifdef SYS_epoll_wait
-	        SYS_epoll_wait,
-#endif
-	        SYS_epoll_pwait, SYS_epoll_pwait2, SYS_rt_sigtimedwait, SYS_semop,
-	        SYS_semtimedop,  SYS_io_getevents, SYS_io_pgetevents,   SYS_io_uring_enter,
-	        SYS_msgrcv,      SYS_msgsnd,       SYS_mq_timedreceive, SYS_mq_timedsend,
-	        SYS_read,        SYS_readv,        SYS_write,           SYS_writev,
-	        SYS_recvfrom,    SYS_recvmsg,      SYS_recvmmsg,        SYS_sendto,
-	        SYS_sendmsg,     SYS_sendmmsg,     SYS_accept,          SYS_accept4,
-	        SYS_connect,
-	};
-	for (size_t i = 0; i < gw_countof(calls); i++)
-		if (calls[i] == nr)
-			return true;
-	return false;
-}
-
 /* A signal that the thread will get as soon as it goes on. */
 static bool signal_waits(const struct gw_inject *in)
 {
@@ -149,7 +126,10 @@ static void hide_eintr(struct gw_inject *in)
 {
 	if (gw_arch_again_is_final && signal_waits(in))
 		return;
-	if (may_begin_again(gw_arch_eintr(&in->saved, &in->before))) {
+	/* The kernel would go on with a wait that keeps its time, but as a call of another
+	 * number: then nobody knows in the freeze what to make again. */
+	if (gwc_may_begin_again(gw_arch_eintr(&in->saved, &in->before)) ||
+	    gwc_keeps_its_time(gw_arch_restart_block(&in->saved))) {
 		gw_arch_again(&in->saved, &in->before);
 		in->resave = true;
 	}

@@ -10,9 +10,9 @@
  * PTRACE_SEIZE, PTRACE_INTERRUPT. The calls are made at a `syscall`
  * instruction that is already in the process (the vDSO has one), so its code
  * is never written to. Afterwards everything is as it was: registers, the
- * system call that was interrupted (begun again with its remaining time; also
- * those that the kernel does not restart by itself, epoll_wait and such, so
- * that no EINTR is seen that no signal caused), signal mask, rseq critical
+ * system call that was interrupted (begun again; also those that the kernel does
+ * not restart by itself, epoll_wait and such, so that no EINTR is seen that no
+ * signal caused: preload/again.h), signal mask, rseq critical
  * section, group stop. Signals that come meanwhile stay pending in the kernel
  * and are delivered after it. seccomp is suspended for the time (needs
  * CAP_SYS_ADMIN).

@@ -49,6 +49,13 @@ long gw_arch_eintr(const gw_user_regs *r, const struct gw_before *b)
 	return same && (int64_t)r->regs[0] == -EINTR ? b->nr : -1;
 }
 
+/* It has been wound back. */
+long gw_arch_restart_block(const gw_user_regs *r)
+{
+	(void)r;
+	return -1;
+}
+
 void gw_arch_again(gw_user_regs *r, const struct gw_before *b)
 {
 	r->regs[0] = b->arg0;

@@ -30,6 +30,8 @@ int64_t gw_arch_result(const gw_user_regs *r);
 /* The call that the stop has broken off with EINTR, though no signal came:
  * its number, or -1. */
 long gw_arch_eintr(const gw_user_regs *r, const struct gw_before *b);
+/* The call that the kernel means to go on with by a restart block: its number, or -1. */
+long gw_arch_restart_block(const gw_user_regs *r);
 /* Make the kernel (or the processor) begin it again. Final: even when a
  * signal handler runs first; otherwise the kernel says EINTR then. */
 extern const bool gw_arch_again_is_final;

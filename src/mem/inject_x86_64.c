@@ -7,7 +7,7 @@
 /* Not in uapi headers: the kernel's own (include/linux/errno.h). Seen by a
  * tracer in rax; the kernel turns it into EINTR when a handler runs, and
  * into the same call again otherwise. */
-enum { ERESTARTNOHAND = 514 };
+enum { ERESTARTNOHAND = 514, ERESTART_RESTARTBLOCK = 516 };
 
 const uint8_t gw_arch_syscall_insn[] = {0x0f, 0x05};
 const size_t gw_arch_syscall_len = sizeof(gw_arch_syscall_insn), gw_arch_insn_align = 1;
@@ -43,6 +43,11 @@ long gw_arch_eintr(const gw_user_regs *r, const struct gw_before *b)
 {
 	(void)b;
 	return (int64_t)r->rax == -EINTR ? (long)r->orig_rax : -1;
+}
+
+long gw_arch_restart_block(const gw_user_regs *r)
+{
+	return (int64_t)r->rax == -ERESTART_RESTARTBLOCK ? (long)r->orig_rax : -1;
 }
 
 void gw_arch_again(gw_user_regs *r, const struct gw_before *b)

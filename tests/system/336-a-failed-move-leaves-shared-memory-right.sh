@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Shared memory is given to the copy before the commit: when the move fails after
-# that, on either side, the source goes on with its own, and can move again.
+# Shared memory is given to the copy before the commit, and what waits is stopped in its
+# system calls: when the move fails after that, on either side, the source goes on with
+# its own, and can move again.
 . "$(dirname "$0")/lib.sh"
 need_migration
 cases="
@@ -10,7 +11,7 @@ host-b dest-images fail
 host-b dest-restored fail
 host-b dest-restored kill
 "
-plan $((2 + 5 * 3 + 2))
+plan $((2 + 5 * 3 + 2 + 3))
 check "four processes share memory" victim host-a v-buffers buffers
 check "they find it as they wrote it" content v-buffers
 while read -r host point action; do
@@ -27,3 +28,9 @@ done <<<"$cases"
 for _ in $(seq 1 100); do on host-b godwit status >/dev/null 2>&1 && break; sleep 0.1; done
 check "then it moves" migrate v-buffers host-b
 check "and the memory is right there" content v-buffers
+
+# ---- what waits in the kernel
+check "threads wait in system calls" victim host-a v-sleepers sleepers
+on host-a sh -c "echo 'source-dumped fail' > /run/godwit/fault"
+check_fails "their process is dumped, and does not move" migrate v-sleepers host-b
+check "they wait on" content v-sleepers
