@@ -3,9 +3,13 @@
  * System calls that are made again when a thread was stopped while it waited in one.
  * Shared by those who stop threads: src/mem/inject.c and the library here. */
 #pragma once
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 
 /* Calls that end with EINTR when a thread is stopped, where the kernel would
  * restart others (signal(7), "Interruption of system calls by stop signals";
@@ -43,4 +47,21 @@ static inline bool gwc_keeps_its_time(long nr)
 		return true;
 #endif
 	return nr == SYS_nanosleep || nr == SYS_clock_nanosleep;
+}
+
+/* A signal that a stopped thread gets as soon as it goes on: EINTR may be what it waits for. */
+static inline bool gwc_signal_waits(pid_t tid)
+{
+	siginfo_t si[32];
+	uint64_t mask = 0;
+	(void)ptrace(PTRACE_GETSIGMASK, tid, (void *)sizeof(mask), &mask);
+	for (unsigned shared = 0; shared < 2; shared++) {
+		struct __ptrace_peeksiginfo_args a = {.nr = sizeof(si) / sizeof(*si),
+		                                      .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0};
+		long n = ptrace(PTRACE_PEEKSIGINFO, tid, &a, si);
+		for (long i = 0; i < n; i++)
+			if (!(mask >> (si[i].si_signo - 1) & 1))
+				return true;
+	}
+	return false;
 }

@@ -445,29 +445,10 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 /* linux/errno.h, not in the user's headers. */
 enum { ERESTARTNOINTR_NR = 513, ERESTART_RESTARTBLOCK_NR = 516 };
 
-typedef long ptrace_fn(enum __ptrace_request, ...);
-
-/* A signal that the task gets as soon as it goes on: EINTR may be what it waits for. */
-static bool signal_waits(ptrace_fn *pt, pid_t pid)
-{
-	siginfo_t si[32];
-	uint64_t mask = 0;
-	(void)pt(PTRACE_GETSIGMASK, pid, sizeof(mask), &mask);
-	for (unsigned shared = 0; shared < 2; shared++) {
-		struct __ptrace_peeksiginfo_args a = {.nr = sizeof(si) / sizeof(*si),
-		                                      .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0};
-		long n = pt(PTRACE_PEEKSIGINFO, pid, &a, si);
-		for (long i = 0; i < n; i++)
-			if (!(mask >> (si[i].si_signo - 1) & 1))
-				return true;
-	}
-	return false;
-}
-
 /* CRIU lets a call that waits end with EINTR if the kernel does not begin it again of its
  * own accord (again.h). A program that handles no signals does not expect that: busybox'
  * sleep is over then. So they are shown as calls that the kernel begins again. */
-static void wait_again(ptrace_fn *pt, pid_t pid, const struct iovec *v)
+static void wait_again(pid_t pid, const struct iovec *v)
 {
 	struct user_regs_struct *r = v->iov_base;
 	if (v->iov_len != sizeof(*r))
@@ -476,7 +457,7 @@ static void wait_again(ptrace_fn *pt, pid_t pid, const struct iovec *v)
 	long nr = (long)r->orig_rax;
 	if (((said == -ERESTART_RESTARTBLOCK_NR && gwc_keeps_its_time(nr)) ||
 	     (said == -EINTR && gwc_may_begin_again(nr))) &&
-	    !signal_waits(pt, pid))
+	    !gwc_signal_waits(pid))
 		r->rax = (unsigned long long)-ERESTARTNOINTR_NR;
 }
 
@@ -484,9 +465,9 @@ static void wait_again(ptrace_fn *pt, pid_t pid, const struct iovec *v)
 
 long ptrace(enum __ptrace_request req, ...)
 {
-	static ptrace_fn *real;
+	static long (*real)(enum __ptrace_request, ...);
 	if (!real)
-		real = (ptrace_fn *)dlsym(RTLD_NEXT, "ptrace");
+		real = (long (*)(enum __ptrace_request, ...))dlsym(RTLD_NEXT, "ptrace");
 	va_list ap;
 	va_start(ap, req);
 	pid_t pid = va_arg(ap, pid_t);
@@ -497,7 +478,7 @@ long ptrace(enum __ptrace_request req, ...)
 		data |= PTRACE_O_EXITKILL;
 	long rc = real(req, pid, addr, data);
 	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump"))
-		wait_again(real, pid, (const struct iovec *)data);
+		wait_again(pid, (const struct iovec *)data);
 	return rc;
 }
 

@@ -304,23 +304,27 @@ int gw_dump_abandon(struct gw_dump *d, struct gw_err *e)
 	return gw_freezer_thaw(d->c->freezer_dir, e);
 }
 
-int gw_dump_doom(struct gw_dump *d, struct gw_err *e)
+/* SIGKILL is pending for all before CRIU's hold or the freezer lets go. */
+static int kill_all(struct gw_dump *d, struct gw_err *e)
 {
 	d->state = OVER;
-	/* SIGKILL is pending for all before CRIU's hold or the freezer lets go. */
 	int rc = gw_freezer_each(d->c->freezer_dir, gw_kill_pid, NULL);
-	if (rc < 0)
-		return gw_fail(e, GW_SYS, -rc, "list the processes of %s", d->c->id);
-	gw_bury(d->c->freezer_dir);
-	return 0;
+	return rc < 0 ? gw_fail(e, GW_SYS, -rc, "list the processes of %s", d->c->id) : 0;
+}
+
+int gw_dump_doom(struct gw_dump *d, struct gw_err *e)
+{
+	int rc = kill_all(d, e);
+	if (rc == 0)
+		gw_bury(d->c->freezer_dir);
+	return rc;
 }
 
 int gw_dump_kill(struct gw_dump *d, struct gw_err *e)
 {
-	d->state = OVER;
-	int rc = gw_freezer_each(d->c->freezer_dir, gw_kill_pid, NULL);
+	int rc = kill_all(d, e);
 	if (rc < 0)
-		return gw_fail(e, GW_SYS, -rc, "list the processes of %s", d->c->id);
+		return rc;
 	gw_criu_close(gw_take(d->criu));
 	return gw_freezer_kill(d->c->freezer_dir, KILL_TIMEOUT_MS, e);
 }

@@ -12,7 +12,7 @@ static bool starts(const char *s, const char *with)
 	return !strncmp(s, with, strlen(with));
 }
 
-/* Without the "-mXXXXX" of a move before, or it would grow with every move. */
+/* Without what a move before has put at its end ("-m01abf"), or it would grow with every move. */
 static size_t stem(const char *pod)
 {
 	size_t n = strlen(pod), tail = UID_BYTES + 2;

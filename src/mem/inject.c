@@ -105,26 +105,9 @@ static int regs_set(struct gw_inject *in, const gw_user_regs *r)
 	return pt(PTRACE_SETREGSET, in->tid, NT_PRSTATUS, &iov);
 }
 
-/* A signal that the thread will get as soon as it goes on. */
-static bool signal_waits(const struct gw_inject *in)
-{
-	siginfo_t si[32];
-	uint64_t mask = 0;
-	(void)pt(PTRACE_GETSIGMASK, in->tid, SIGSET_BYTES, &mask);
-	for (unsigned shared = 0; shared < 2; shared++) {
-		struct __ptrace_peeksiginfo_args a = {.nr = gw_countof(si),
-		                                      .flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0};
-		long n = ptrace(PTRACE_PEEKSIGINFO, in->tid, &a, si);
-		for (long i = 0; i < n; i++)
-			if (!(mask >> (si[i].si_signo - 1) & 1))
-				return true;
-	}
-	return false;
-}
-
 static void hide_eintr(struct gw_inject *in)
 {
-	if (gw_arch_again_is_final && signal_waits(in))
+	if (gw_arch_again_is_final && gwc_signal_waits(in->tid))
 		return;
 	/* The kernel would go on with a wait that keeps its time, but as a call of another
 	 * number: then nobody knows in the freeze what to make again. */

@@ -529,15 +529,22 @@ static uint64_t resident(pid_t pid)
 	return n == 3 ? (rss - shared) * PAGE : 0;
 }
 
+/* A process of which every page came in one round; a new one has begun. */
+static struct victim *scene_of_rounds(struct scene *s, void (*body)(struct victim *v, void *arg), struct area *a)
+{
+	struct victim *v = scene_victim(s, body, a);
+	scene_space(s, v, a->space);
+	scene_pages(s, a->space, 0, (uint32_t)a->pages);
+	gw_store_new_round(s->store);
+	return v;
+}
+
 /* The process that fills in is as large as what the store gives up. */
 static void memory_is_never_held_twice(void **state)
 {
 	struct scene *s = *state;
 	static struct area a = {.space = 1, .pages = 32768}; /* 128 MiB */
-	struct victim *v = scene_victim(s, hold_and_check, &a);
-	scene_space(s, v, a.space);
-	scene_pages(s, a.space, 0, (uint32_t)a.pages);
-	gw_store_new_round(s->store);
+	struct victim *v = scene_of_rounds(s, hold_and_check, &a);
 	for (uint64_t page = 7; page < a.pages; page += 13) /* every 13th page is recent */
 		scene_pages(s, a.space, page, 1);
 	scene_run(s);
@@ -582,10 +589,7 @@ static void what_was_written_last_comes_first(void **state)
 {
 	struct scene *s = *state;
 	static struct area a = {.space = 1, .pages = 32768};
-	struct victim *v = scene_victim(s, hold_and_check, &a);
-	scene_space(s, v, a.space);
-	scene_pages(s, a.space, 0, (uint32_t)a.pages);
-	gw_store_new_round(s->store);
+	struct victim *v = scene_of_rounds(s, hold_and_check, &a);
 	scene_pages(s, a.space, 30000, 2048);
 	scene_run(s);
 	scene_wait_stage(s, 1);
@@ -624,10 +628,7 @@ static void what_nobody_waits_for_is_filled_in_long_turns(void **state)
 {
 	struct scene *s = *state;
 	static struct area a = {.space = 1, .pages = 32768};
-	struct victim *v = scene_victim(s, hold_and_check, &a);
-	scene_space(s, v, a.space);
-	scene_pages(s, a.space, 0, (uint32_t)a.pages);
-	gw_store_new_round(s->store);
+	struct victim *v = scene_of_rounds(s, hold_and_check, &a);
 	scene_run(s);
 	scene_wait_stage(s, 1);
 	pid_t pid = gw_pages_pid(s->pages);
@@ -663,10 +664,7 @@ static void who_reads_in_order_waits_for_few_pages(void **state)
 {
 	struct scene *s = *state;
 	static struct area a = {.space = 1, .pages = 2048};
-	struct victim *v = scene_victim(s, read_in_order, &a);
-	scene_space(s, v, a.space);
-	scene_pages(s, a.space, 0, (uint32_t)a.pages);
-	gw_store_new_round(s->store);
+	struct victim *v = scene_of_rounds(s, read_in_order, &a);
 	scene_run(s);
 	scene_wait_stage(s, 1);
 	scene_finish(s);
