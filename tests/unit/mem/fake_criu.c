@@ -383,6 +383,29 @@ unsigned victim_wait(struct victim *v)
 	return atomic_load(&v->rep->checked);
 }
 
+bool is_gone(pid_t pid)
+{
+	char path[64], *text;
+	struct gw_err e;
+	gw_path(path, sizeof(path), "/proc/%d/stat", pid);
+	if (gw_read_file(path, 4096, &text, NULL, &e) < 0)
+		return true;
+	const char *state = strrchr(text, ')');
+	bool gone = state && state[1] && (state[2] == 'Z' || state[2] == 'X');
+	free(text);
+	return gone;
+}
+
+void wait_gone(pid_t pid)
+{
+	uint64_t end = gw_now_ms() + 20000;
+	while (!is_gone(pid))
+		if (gw_now_ms() > end)
+			fail_msg("process %d is still there", pid);
+		else
+			gw_sleep_us(500);
+}
+
 /* The keeper is the page server's only child. */
 pid_t keeper_of(const struct scene *s)
 {

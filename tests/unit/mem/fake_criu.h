@@ -69,6 +69,8 @@ void scene_wait_stage(struct scene *s, unsigned stage); /* of every victim */
 unsigned victim_wait(struct victim *v);
 int victim_wait_status(struct victim *v); /* as waitpid's, whatever it is */
 pid_t keeper_of(const struct scene *s);
+bool is_gone(pid_t pid); /* or dead and not waited for */
+void wait_gone(pid_t pid);
 
 /* In the victim. */
 void v_begin(struct victim *v);                           /* waits for scene_go, makes the userfaultfd */

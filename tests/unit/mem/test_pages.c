@@ -62,6 +62,7 @@ static void every_page_is_right_under_random_access_while_it_is_filled(void **st
 	assert_int_equal(victim_wait(v), 4000 + AREA_PAGES);
 	scene_wait_done(s);
 	assert_int_equal(gw_store_bytes(s->store), 0);
+	wait_gone(gw_pages_pid(s->pages)); /* says that it is done, then puts its things away */
 	assert_int_equal(access(s->socket, F_OK), -1);
 }
 
