@@ -28,7 +28,8 @@
  *   both     a process's limits are read from /proc/PID/limits where
  *            prlimit(2) is refused (no CAP_SYS_RESOURCE);
  *            small tmpfs contents are packed and unpacked here instead of by
- *            tar and gzip (tmpfs.c; the image stays a .tar.gz).
+ *            tar and gzip (tmpfs.c; the image stays a .tar.gz), in a child
+ *            that needs no copy of CRIU (child.c).
  *
  *            GODWIT_CRIU_COMMIT names the file that must exist then.
  *
@@ -312,6 +313,7 @@ int openat64(int dirfd, const char *path, int flags, ...)
 	if (other >= 0)
 		return other;
 	int fd = real(dirfd, path, flags, mode);
+	gwc_child_opened(path, fd);
 	return gwc_mode_is("dump") && !strncmp(path, "fdinfo/", 7) ? gwc_fdinfo_open(fd) : fd;
 }
 
@@ -445,6 +447,33 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 /* linux/errno.h, not in the user's headers. */
 enum { ERESTARTNOINTR_NR = 513, ERESTART_RESTARTBLOCK_NR = 516 };
 
+/* A sleeper that CRIU interrupts has the rest of its time written by the kernel, into a page
+ * that godwit may have looked at for the last time: it is told which (criu.md, "late"). */
+static void rest_written(pid_t tid, uint64_t addr)
+{
+	char path[512], text[1024] = "";
+	const char *dir = getenv("GODWIT_CRIU_DIR");
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+	int fd = dir ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return;
+	ssize_t got = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	const char *tgid = got > 0 ? strstr(text, "\nTgid:") : NULL;
+	size_t n = 0;
+	const uint64_t late[2] = {tgid ? strtoull(tgid + 6, NULL, 10) : 0, addr};
+	const struct range *r = late[0] ? lazy_load((int)late[0], &n) : NULL;
+	size_t i = first_above(r, n, addr);
+	if (i == n || r[i].start > addr)
+		return; /* not godwit's to move */
+	snprintf(path, sizeof(path), "%s/late", dir);
+	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (fd >= 0 && write(fd, late, sizeof(late)) != (ssize_t)sizeof(late))
+		kill(getpid(), SIGKILL); /* no dump rather than one with a wrong page */
+	if (fd >= 0)
+		close(fd);
+}
+
 /* CRIU lets a call that waits end with EINTR if the kernel does not begin it again of its
  * own accord (again.h). A program that handles no signals does not expect that: busybox'
  * sleep is over then. So they are shown as calls that the kernel begins again. */
@@ -455,6 +484,9 @@ static void wait_again(pid_t pid, const struct iovec *v)
 		return;
 	int64_t said = (int64_t)r->rax;
 	long nr = (long)r->orig_rax;
+	uint64_t rest = nr == SYS_nanosleep ? r->rsi : nr == SYS_clock_nanosleep ? r->r10 : 0;
+	if (said == -ERESTART_RESTARTBLOCK_NR && rest)
+		rest_written(pid, rest);
 	if (((said == -ERESTART_RESTARTBLOCK_NR && gwc_keeps_its_time(nr)) ||
 	     (said == -EINTR && gwc_may_begin_again(nr))) &&
 	    !gwc_signal_waits(pid))

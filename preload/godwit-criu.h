@@ -27,6 +27,9 @@ int gwc_pack(int dirfd, int out);
 /* Unpack what gwc_pack made into dirfd. -1: not one of ours. */
 int gwc_unpack(int in, int dirfd);
 
+/* child.c: CRIU has opened a file (fd, or -1). A fork after a tmpfs' image is tar's. */
+void gwc_child_opened(const char *path, int fd);
+
 /* Text of /proc/PID/fdinfo/FD: a periodic timerfd that is due is said to be
  * due, in place. false: it is nothing of that kind. */
 bool gwc_fdinfo_wind(char *text);

@@ -284,6 +284,16 @@ static int on_drop(void *ctx, uint32_t space, const struct gw_span *spans, size_
 	return gw_sender_drop(s->sender, space, spans, n, e);
 }
 
+int gw_source_again(struct gw_source *s, pid_t pid, uint64_t addr, size_t len, struct gw_err *e)
+{
+	uint64_t first = addr / GW_PAGE * GW_PAGE, end = (addr + len - 1) / GW_PAGE * GW_PAGE + GW_PAGE;
+	const struct gw_span span = {.addr = first, .npages = (uint32_t)((end - first) / GW_PAGE)};
+	for (size_t i = s->nspaces; i-- > 0;)
+		if (s->spaces[i].kind == GW_SPACE_PROC && s->spaces[i].pid == pid)
+			return on_dirty(s, s->spaces[i].id, &span, 1, e);
+	return gw_fail(e, GW_SYS, ESRCH, "memory of process %d was not followed", pid);
+}
+
 static void publish(struct gw_source *s, const struct gw_round *r)
 {
 	struct gw_send_stats all;

@@ -36,20 +36,12 @@ enum {
 	RESTORE_TIMEOUT_MS = 20000,
 	COMMIT_TIMEOUT_MS = 5000,
 	DELETE_TIMEOUT_MS = 20000,
-	IMAGE_PIECE = 512 * 1024,
 	ROUNDS_ARMED = 2,
 	BURIAL_AFTER_US = 300000,
 	UNREAD_MAX_US = 60000, /* a program that is not given the CPU for so long is frozen all the same */
 	UNREAD_TRIES = 3,
 	HANDSHAKES_MAX_US = 100000, /* a client farther away than that, or a program that accepts nothing */
 };
-
-static void step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
-{
-	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
-	f->step_us[step] = gw_now_us() - since_us;
-	gw_progress_done(s->progress);
-}
 
 /* ---- before the freeze ---- */
 
@@ -193,115 +185,6 @@ static int write_smaps(struct gw_source *s, struct gw_err *e)
 	return rc < 0 ? rc : gw_source_links(s, e);
 }
 
-struct dump_job {
-	struct gw_source *s;
-	int rc;
-	struct gw_err e;
-};
-
-static void *dump_main(void *arg)
-{
-	struct dump_job *j = arg;
-	uint64_t t0 = gw_now_us();
-	j->rc = gw_dump_go(j->s->dump, &j->e);
-	step_time(j->s, GW_STEP_DUMP, t0);
-	return NULL;
-}
-
-struct files_job {
-	struct gw_source *s;
-	int rc;
-	struct gw_err e;
-};
-
-static void *files_main(void *arg)
-{
-	struct files_job *j = arg;
-	j->rc = gw_source_files(j->s, true, &j->e);
-	return NULL;
-}
-
-/* CRIU dumps in one thread while the last pages go in another (this one: the
- * tracker belongs to it). */
-static int dump_and_last_pages(struct gw_source *s, struct gw_err *e)
-{
-	struct dump_job job = {.s = s};
-	struct files_job files = {.s = s};
-	pthread_t t, ft;
-	int rc = pthread_create(&t, NULL, dump_main, &job);
-	if (rc != 0)
-		return gw_fail(e, GW_SYS, rc, "start the dump's thread");
-	bool beside = s->trees.n && pthread_create(&ft, NULL, files_main, &files) == 0;
-	uint64_t dirty, t0 = gw_now_us();
-	rc = gw_source_round(s, true, &dirty, e);
-	step_time(s, GW_STEP_LAST_PAGES, t0);
-	if (beside)
-		pthread_join(ft, NULL);
-	else
-		files_main(&files);
-	pthread_join(t, NULL);
-	if (rc == 0 && (job.rc < 0 || files.rc < 0)) {
-		*e = job.rc < 0 ? job.e : files.e;
-		rc = job.rc < 0 ? job.rc : files.rc;
-	}
-	return rc;
-}
-
-static int send_image(struct gw_source *s, int dirfd, const char *name, uint64_t *inout_bytes, struct gw_err *e)
-{
-	gw_auto(fd) int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return gw_fail(e, GW_SYS, errno, "open image %s", name);
-	gw_auto(mem) uint8_t *piece = malloc(IMAGE_PIECE);
-	if (!piece)
-		return gw_fail(e, GW_SYS, ENOMEM, "send image %s", name);
-	struct gw_file_hdr h = {.mode = (uint32_t)st.st_mode & 07777};
-	gw_path(h.name, sizeof(h.name), "%s", name);
-	for (;;) {
-		ssize_t n = read(fd, piece, IMAGE_PIECE);
-		if (n < 0)
-			return gw_fail(e, GW_SYS, errno, "read image %s", name);
-		h.flags = h.offset + (uint64_t)n >= (uint64_t)st.st_size ? GW_FILE_LAST : 0;
-		uint8_t head[16 + 256];
-		struct iovec v[2] = {{.iov_base = head, .iov_len = gw_file_pack(&h, head)},
-		                     {.iov_base = piece, .iov_len = (size_t)n}};
-		int rc = gw_conn_send(s->ctl, GW_F_FILE, v, 2, e);
-		if (rc < 0)
-			return rc;
-		h.offset += (uint64_t)n;
-		*inout_bytes += (uint64_t)n;
-		if (h.flags & GW_FILE_LAST)
-			return 0;
-	}
-}
-
-static int send_images(struct gw_source *s, struct gw_err *e)
-{
-	char images[PATH_MAX + 16];
-	gw_path(images, sizeof(images), "%s/images", s->dir);
-	gw_auto(dir) DIR *d = opendir(images);
-	if (!d)
-		return gw_fail(e, GW_SYS, errno, "open %s", images);
-	int rc = 0;
-	uint64_t bytes = 0;
-	for (struct dirent *de; rc == 0 && (de = readdir(d));)
-		if (de->d_name[0] != '.' && strcmp(de->d_name, "descriptors.json") != 0)
-			rc = send_image(s, dirfd(d), de->d_name, &bytes, e);
-	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
-	f->image_bytes = bytes;
-	gw_progress_done(s->progress);
-	if (rc < 0)
-		return rc;
-	/* A restore asks for its ends of unix connections. */
-	if (s->member && (rc = gw_group_wait(s->group, GW_GROUP_LINKED, 1, e)) < 0)
-		return rc;
-	struct gw_msg m = gw_msg_new("images-whole");
-	if (s->pids_from)
-		yyjson_mut_obj_add_int(m.doc, m.root, "pids_from", s->pids_from);
-	return gw_msg_send(s->ctl, &m, e);
-}
-
 /* What the kernel had under way when the hold was shut may come to a socket
  * whose program is stopped already: then it runs for another moment. */
 static int stop_tasks(struct gw_source *s, struct gw_err *e)
@@ -366,7 +249,7 @@ static int freeze(struct gw_source *s, struct gw_err *e)
 	if (!s->member)
 		gw_hold_mute(s->hold);
 	(void)gw_source_step(s, SE_FREEZE);
-	step_time(s, GW_STEP_STOP, s->frozen_us);
+	gw_source_step_time(s, GW_STEP_STOP, s->frozen_us);
 	rc = gw_source_pids(s, e);
 	return rc < 0 ? rc : write_smaps(s, e);
 }
@@ -376,7 +259,7 @@ static int wait_restored(struct gw_source *s, struct gw_err *e)
 	uint64_t t0 = gw_now_us();
 	gw_auto(jdoc) yyjson_doc *doc = NULL;
 	int rc = gw_msg_expect(s->ctl, "restored", RESTORE_TIMEOUT_MS, &doc, e);
-	step_time(s, GW_STEP_RESTORE, t0);
+	gw_source_step_time(s, GW_STEP_RESTORE, t0);
 	return rc;
 }
 
@@ -474,14 +357,14 @@ int gw_source_handover(struct gw_source *s, struct gw_err *e)
 	if (rc == 0)
 		rc = gw_fault("source-frozen", e);
 	if (rc == 0)
-		rc = dump_and_last_pages(s, e);
+		rc = gw_source_dump(s, e);
 	if (rc == 0)
 		rc = gw_fault("source-dumped", e);
 	uint64_t t0 = gw_now_us();
 	if (rc == 0)
-		rc = send_images(s, e);
+		rc = gw_source_images(s, e);
 	if (rc == 0) {
-		step_time(s, GW_STEP_IMAGES, t0);
+		gw_source_step_time(s, GW_STEP_IMAGES, t0);
 		rc = wait_restored(s, e);
 	}
 	if (rc == 0)
@@ -574,7 +457,7 @@ static void turn(struct gw_source *s)
 	if (gw_mover_routed.turn(s->container->id, &s->pod, s->peer.addrs, &e) < 0)
 		gw_error("route not turned", kv_str("mig", s->mig), kv_str("reason", e.text));
 	gw_hold_release_moved(s->hold);
-	step_time(s, GW_STEP_ROUTE, t0);
+	gw_source_step_time(s, GW_STEP_ROUTE, t0);
 	struct gw_hold_stats hs;
 	gw_hold_stats(s->hold, &hs);
 	struct gw_facts_of_run *f = gw_progress_edit(s->progress);

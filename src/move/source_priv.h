@@ -60,7 +60,12 @@ struct gw_source {
 	bool sealed;        /* its network was shut for the commit */
 	bool was_in_doubt;  /* the control connection is not to be trusted any more */
 	uint64_t frozen_us; /* when the freeze began */
-	pid_t pids_from;    /* a shared process namespace counts on from here, 0: it has one of its own */
+	struct {
+		char name[32];
+		uint64_t bytes;
+	} early[8]; /* images that go while the dump writes them, and how much of each has gone */
+	unsigned nearly;
+	pid_t pids_from; /* a shared process namespace counts on from here, 0: it has one of its own */
 };
 
 struct gw_reasons;
@@ -69,11 +74,17 @@ int gw_source_look(struct gw_source *s, struct gw_reasons *out, struct gw_err *e
 int gw_source_prepare(struct gw_source *s, struct gw_err *e); /* source_copy.c: container, peer, destination ready */
 int gw_source_precopy(struct gw_source *s, struct gw_err *e); /* until converge says freeze */
 int gw_source_round(struct gw_source *s, bool is_final, uint64_t *out_dirty_bytes, struct gw_err *e);
+/* After the final round: the pages of [addr, addr + len) once more, to be followed by a barrier. */
+int gw_source_again(struct gw_source *s, pid_t pid, uint64_t addr, size_t len, struct gw_err *e);
 int gw_source_shmem(struct gw_source *s, int dirfd, struct gw_err *e); /* source_shmem.c: frozen, before the dump */
 /* source_socks.c: frozen, before gw_source_shmem; and by the leader, after it */
 int gw_source_socks(struct gw_source *s, int shim_dirfd, struct gw_err *e);
 int gw_source_links(struct gw_source *s, struct gw_err *e);
 int gw_source_pids(struct gw_source *s, struct gw_err *e); /* source_pids.c: frozen */
+/* source_dump.c: frozen. CRIU's dump, the last pages and files; then the images' rest */
+int gw_source_dump(struct gw_source *s, struct gw_err *e);
+int gw_source_images(struct gw_source *s, struct gw_err *e);
+void gw_source_step_time(struct gw_source *s, enum gw_step step, uint64_t since_us);
 /* source_files.c */
 int gw_source_files_list(struct gw_source *s, struct gw_err *e);
 int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e);      /* a round */
