@@ -228,25 +228,24 @@ ssize_t gw_recv_fds(int sock, void *buf, size_t len, int *out_fds, unsigned *ino
 	return n;
 }
 
-static int unix_address(const char *path, struct sockaddr_un *su, struct gw_err *e)
+static int unix_socket(const char *path, struct sockaddr_un *su, int *out_fd, struct gw_err *e)
 {
 	*su = (struct sockaddr_un){.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(su->sun_path))
 		return gw_fail(e, GW_INPUT, ENAMETOOLONG, "socket path %s is longer than %zu bytes", path,
 		               sizeof(su->sun_path) - 1);
 	(void)snprintf(su->sun_path, sizeof(su->sun_path), "%s", path);
-	return 0;
+	*out_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	return *out_fd < 0 ? gw_fail(e, GW_SYS, errno, "socket") : 0;
 }
 
 int gw_unix_listen(const char *path, int *out_fd, struct gw_err *e)
 {
 	struct sockaddr_un su;
-	int rc = unix_address(path, &su, e);
+	gw_auto(fd) int fd = -1;
+	int rc = unix_socket(path, &su, &fd, e);
 	if (rc < 0)
 		return rc;
-	gw_auto(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return gw_fail(e, GW_SYS, errno, "socket");
 	(void)unlink(path);
 	if (bind(fd, (struct sockaddr *)&su, sizeof(su)) < 0 || chmod(path, 0600) < 0 || listen(fd, 64) < 0)
 		return gw_fail(e, GW_SYS, errno, "listen on %s", path);
@@ -257,12 +256,10 @@ int gw_unix_listen(const char *path, int *out_fd, struct gw_err *e)
 int gw_unix_connect(const char *path, int *out_fd, struct gw_err *e)
 {
 	struct sockaddr_un su;
-	int rc = unix_address(path, &su, e);
+	gw_auto(fd) int fd = -1;
+	int rc = unix_socket(path, &su, &fd, e);
 	if (rc < 0)
 		return rc;
-	gw_auto(fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return gw_fail(e, GW_SYS, errno, "socket");
 	if (connect(fd, (struct sockaddr *)&su, sizeof(su)) < 0)
 		return gw_fail(e, GW_SYS, errno, "connect to %s", path);
 	*out_fd = gw_take_fd(&fd);

@@ -11,15 +11,6 @@
 
 enum { PROFILES_MAX = 4 << 20 };
 
-static bool has_option(yyjson_val *mount, const char *word)
-{
-	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(mount, "options"));
-	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
-		if (yyjson_equals_str(v, word))
-			return true;
-	return false;
-}
-
 static void look_name(const char *runc_root, const char *id, struct gw_reasons *out)
 {
 	char path[PATH_MAX];
@@ -41,8 +32,8 @@ static void look_binds(yyjson_val *mounts, struct gw_reasons *out)
 	yyjson_arr_iter it = yyjson_arr_iter_with(mounts);
 	for (yyjson_val *m; (m = yyjson_arr_iter_next(&it));) {
 		const char *source = gw_json_str(m, "source", ""), *dest = gw_json_str(m, "destination", "");
-		bool bind =
-		        !strcmp(gw_json_str(m, "type", ""), "bind") || has_option(m, "bind") || has_option(m, "rbind");
+		bool bind = !strcmp(gw_json_str(m, "type", ""), "bind") || gw_look_has_option(m, "bind") ||
+		            gw_look_has_option(m, "rbind");
 		if (bind && source[0] == '/' && access(source, F_OK) < 0)
 			gw_reasons_add(out, "BindSourceMissing", "%s for %s is not there", source, dest);
 	}

@@ -278,3 +278,19 @@ bool says(const char *text, const char *what)
 {
 	return strstr(text, what) != NULL;
 }
+
+int lab_with_pod(void **state)
+{
+	(void)state;
+	lab_up();
+	lab_pod("hA", "pA");
+	lab_enter("hA");
+	return 0;
+}
+
+int lab_end(void **state)
+{
+	(void)state;
+	lab_down();
+	return 0;
+}

@@ -35,6 +35,9 @@ void lab_down(void); /* all namespaces that lab made */
  * on the host. The host's end is called v-NAME. */
 void lab_pod(const char *host, const char *name);
 void lab_enter(const char *host); /* the calling thread changes over; NULL: back home */
+/* For cmocka: hosts and pod pA behind hA, with us on hA; and their end. */
+int lab_with_pod(void **state);
+int lab_end(void **state);
 
 /* fn(arg) in a thread inside a namespace. */
 pthread_t lab_thread(const char *ns, void *(*fn)(void *), void *arg);

@@ -30,21 +30,15 @@ static uint32_t seen[SEEN_MAX], nseen;
 
 static int setup(void **state)
 {
-	(void)state;
-	lab_up();
-	lab_pod("hA", "pA");
-	lab_enter("hA");
 	h = NULL;
 	nseen = 0;
-	return gw_pod_inspect("/run/netns/pA", &pod, &e);
+	return lab_with_pod(state) < 0 ? -1 : gw_pod_inspect("/run/netns/pA", &pod, &e);
 }
 
 static int teardown(void **state)
 {
-	(void)state;
 	gw_hold_free(h);
-	lab_down();
-	return 0;
+	return lab_end(state);
 }
 
 static struct gw_hold *hold(const char *id)

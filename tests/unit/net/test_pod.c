@@ -170,22 +170,6 @@ static void more_routes_than_fit_are_refused(void **state)
 	assert_non_null(strstr(e.text, "too many"));
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	lab_up();
-	lab_pod("hA", "pA");
-	lab_enter("hA");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	lab_down();
-	return 0;
-}
-
 static void inspecting_a_routed_pod_finds_all_of_it(void **state)
 {
 	(void)state;
@@ -310,7 +294,7 @@ static void inspecting_leaves_the_caller_where_it_is(void **state)
 	assert_string_equal(before, after);
 }
 
-#define WITH_LAB(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_LAB(f) cmocka_unit_test_setup_teardown(f, lab_with_pod, lab_end)
 
 static int tests(void)
 {

@@ -71,22 +71,6 @@ static void drop(struct holder *h)
 	OK(gw_remove_tree(h->dir, &e));
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	lab_up();
-	lab_pod("hA", "pA");
-	lab_enter("hA");
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	lab_down();
-	return 0;
-}
-
 static void a_datagram_socket_has_more_room_for_the_moment(void **state)
 {
 	(void)state;
@@ -121,7 +105,7 @@ static void one_that_has_ended_is_no_harm(void **state)
 	OK(gw_remove_tree(h.dir, &e));
 }
 
-#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+#define WITH_LAB(t) cmocka_unit_test_setup_teardown(t, lab_with_pod, lab_end)
 
 static int tests(void)
 {

@@ -25,18 +25,7 @@ static struct gw_err e;
 
 static int setup(void **state)
 {
-	(void)state;
-	lab_up();
-	lab_pod("hA", "pA");
-	lab_enter("hA");
-	return gw_pod_inspect("/run/netns/pA", &pod, &e);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	lab_down();
-	return 0;
+	return lab_with_pod(state) < 0 ? -1 : gw_pod_inspect("/run/netns/pA", &pod, &e);
 }
 
 static void prepare_on_b(void)
@@ -485,7 +474,7 @@ static void a_pod_that_asks_for_everyone_gets_answers_at_once(void **state)
 	expect_answer_from(made, "hC");
 }
 
-#define WITH_LAB(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_LAB(f) cmocka_unit_test_setup_teardown(f, setup, lab_end)
 
 static int tests(void)
 {

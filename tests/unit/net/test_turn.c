@@ -29,20 +29,7 @@ static struct gw_err e;
 
 static int setup(void **state)
 {
-	(void)state;
-	lab_up();
-	lab_pod("hA", "pA");
-	lab_enter("hA");
-	if (gw_pod_inspect("/run/netns/pA", &pod, &e) < 0)
-		return -1;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	lab_down();
-	return 0;
+	return lab_with_pod(state) < 0 ? -1 : gw_pod_inspect("/run/netns/pA", &pod, &e);
 }
 
 /* All that happens before the freeze; ends on A with an open hold. */
@@ -394,7 +381,7 @@ static void a_move_called_off_after_the_turn_loses_nothing(void **s)
 	expect_each_once(f.sent, true);
 }
 
-#define WITH_LAB(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define WITH_LAB(f) cmocka_unit_test_setup_teardown(f, setup, lab_end)
 
 static int tests(void)
 {
