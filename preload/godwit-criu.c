@@ -444,19 +444,21 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 /* ---- system calls that wait ---- */
 
+#ifdef __x86_64__
 /* linux/errno.h, not in the user's headers. */
 enum { ERESTARTNOINTR_NR = 513, ERESTART_RESTARTBLOCK_NR = 516 };
 
 /* A sleeper that CRIU interrupts has the rest of its time written by the kernel, into a page
- * that godwit may have looked at for the last time: it is told which (criu.md, "late"). */
-static void rest_written(pid_t tid, uint64_t addr)
+ * that godwit may have looked at for the last time: it is told which (criu.md, "late"). false:
+ * it can't be told. */
+static bool rest_written(pid_t tid, uint64_t addr)
 {
 	char path[512], text[1024] = "";
 	const char *dir = getenv("GODWIT_CRIU_DIR");
 	snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
 	int fd = dir ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
 	if (fd < 0)
-		return;
+		return false;
 	ssize_t got = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	const char *tgid = got > 0 ? strstr(text, "\nTgid:") : NULL;
@@ -465,33 +467,43 @@ static void rest_written(pid_t tid, uint64_t addr)
 	const struct range *r = late[0] ? lazy_load((int)late[0], &n) : NULL;
 	size_t i = first_above(r, n, addr);
 	if (i == n || r[i].start > addr)
-		return; /* not godwit's to move */
+		return late[0]; /* not godwit's to move */
 	snprintf(path, sizeof(path), "%s/late", dir);
 	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (fd >= 0 && write(fd, late, sizeof(late)) != (ssize_t)sizeof(late))
-		kill(getpid(), SIGKILL); /* no dump rather than one with a wrong page */
+	bool ok = fd >= 0 && write(fd, late, sizeof(late)) == (ssize_t)sizeof(late);
 	if (fd >= 0)
 		close(fd);
+	return ok;
 }
 
 /* CRIU lets a call that waits end with EINTR if the kernel does not begin it again of its
  * own accord (again.h). A program that handles no signals does not expect that: busybox'
  * sleep is over then. So they are shown as calls that the kernel begins again. */
-static void wait_again(pid_t pid, const struct iovec *v)
+static bool wait_again(pid_t pid, const struct iovec *v)
 {
 	struct user_regs_struct *r = v->iov_base;
 	if (v->iov_len != sizeof(*r))
-		return;
+		return true;
 	int64_t said = (int64_t)r->rax;
 	long nr = (long)r->orig_rax;
 	uint64_t rest = nr == SYS_nanosleep ? r->rsi : nr == SYS_clock_nanosleep ? r->r10 : 0;
-	if (said == -ERESTART_RESTARTBLOCK_NR && rest)
-		rest_written(pid, rest);
+	if (said == -ERESTART_RESTARTBLOCK_NR && rest && !rest_written(pid, rest))
+		return false;
 	if (((said == -ERESTART_RESTARTBLOCK_NR && gwc_keeps_its_time(nr)) ||
 	     (said == -EINTR && gwc_may_begin_again(nr))) &&
 	    !gwc_signal_waits(pid))
 		r->rax = (unsigned long long)-ERESTARTNOINTR_NR;
+	return true;
 }
+#else
+/* Elsewhere the call's first argument is where its answer is: CRIU's way stays. */
+static bool wait_again(pid_t pid, const struct iovec *v)
+{
+	(void)pid;
+	(void)v;
+	return true;
+}
+#endif
 
 /* ---- dying together ---- */
 
@@ -509,8 +521,11 @@ long ptrace(enum __ptrace_request req, ...)
 	if ((req == PTRACE_SEIZE || req == PTRACE_SETOPTIONS) && gwc_mode_is("restore"))
 		data |= PTRACE_O_EXITKILL;
 	long rc = real(req, pid, addr, data);
-	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump"))
-		wait_again(pid, (const struct iovec *)data);
+	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump") &&
+	    !wait_again(pid, (const struct iovec *)data)) {
+		errno = EIO; /* no dump rather than one with a wrong page */
+		return -1;
+	}
 	return rc;
 }
 
