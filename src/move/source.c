@@ -83,6 +83,7 @@ static void source_free(struct gw_source *s)
 	gw_container_free(s->container);
 	gw_rate_free(s->rate);
 	free(s->spaces);
+	free(s->early);
 	gw_journal_done(&s->journal);
 	(void)gw_remove_tree(s->dir, &ignored);
 	if (s->cancel_fd >= 0)

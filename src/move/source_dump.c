@@ -50,15 +50,29 @@ static void gw_end_images(struct images *i)
 	free(i->piece);
 }
 
-/* How far an image has gone; NULL: one too many, it goes when the dump has ended. */
+struct gw_early {
+	char name[32];
+	uint64_t bytes;
+};
+
+/* How far an image of pages has gone; NULL: another, or no memory: it goes when the dump has ended. */
 static uint64_t *sent_of(struct gw_source *s, const char *name)
 {
-	for (unsigned i = 0; i < s->nearly; i++)
+	if (strncmp(name, "pages-", 6) != 0 || strlen(name) >= sizeof(s->early->name))
+		return NULL;
+	for (size_t i = 0; i < s->nearly; i++)
 		if (!strcmp(s->early[i].name, name))
 			return &s->early[i].bytes;
-	if (s->nearly == gw_countof(s->early) || strlen(name) >= sizeof(s->early[0].name))
-		return NULL;
-	gw_path(s->early[s->nearly].name, sizeof(s->early[0].name), "%s", name);
+	if (s->nearly == s->early_cap) {
+		size_t cap = s->early_cap * 2 + 16;
+		struct gw_early *more = realloc(s->early, cap * sizeof(*more));
+		if (!more)
+			return NULL;
+		s->early = more;
+		s->early_cap = cap;
+	}
+	s->early[s->nearly] = (struct gw_early){0};
+	gw_path(s->early[s->nearly].name, sizeof(s->early->name), "%s", name);
 	return &s->early[s->nearly++].bytes;
 }
 
@@ -97,7 +111,7 @@ static int send_early(struct images *im, struct gw_err *e)
 	int rc = 0;
 	rewinddir(im->dir);
 	for (struct dirent *de; rc == 0 && (de = readdir(im->dir));) {
-		uint64_t *sent = !strncmp(de->d_name, "pages-", 6) ? sent_of(im->s, de->d_name) : NULL;
+		uint64_t *sent = sent_of(im->s, de->d_name);
 		if (sent)
 			rc = send_image(im, de->d_name, false, sent, e);
 	}
@@ -111,7 +125,7 @@ static int send_images(struct images *im, uint64_t *out_bytes, struct gw_err *e)
 	for (struct dirent *de; rc == 0 && (de = readdir(im->dir));) {
 		if (de->d_name[0] == '.' || !strcmp(de->d_name, "descriptors.json"))
 			continue;
-		uint64_t none = 0, *at = !strncmp(de->d_name, "pages-", 6) ? sent_of(im->s, de->d_name) : NULL;
+		uint64_t none = 0, *at = sent_of(im->s, de->d_name);
 		at = at ? at : &none;
 		rc = send_image(im, de->d_name, true, at, e);
 		*out_bytes += *at;
@@ -208,6 +222,7 @@ int gw_source_dump(struct gw_source *s, struct gw_err *e)
 	struct dump_job job = {.s = s, .ended = ended};
 	struct files_job files = {.s = s};
 	pthread_t t, ft;
+	s->nearly = 0;
 	int rc = ended < 0 ? errno : pthread_create(&t, NULL, dump_main, &job);
 	if (rc != 0)
 		return gw_fail(e, GW_SYS, rc, "start the dump's thread");

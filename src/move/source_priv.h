@@ -21,6 +21,8 @@
  * another thread: state, cancelled, ctl and sender as pointers. */
 enum { GW_DATA_CONNS_MAX = 8 };
 
+struct gw_early;
+
 struct gw_source {
 	struct gw_source *next;
 	struct gw_daemon *d;
@@ -57,14 +59,11 @@ struct gw_source {
 	uint64_t deadline_ms; /* 0: none */
 	uint64_t last_scan_us;
 	uint64_t precopy_from_us;
-	bool sealed;        /* its network was shut for the commit */
-	bool was_in_doubt;  /* the control connection is not to be trusted any more */
-	uint64_t frozen_us; /* when the freeze began */
-	struct {
-		char name[32];
-		uint64_t bytes;
-	} early[8]; /* images that go while the dump writes them, and how much of each has gone */
-	unsigned nearly;
+	bool sealed;            /* its network was shut for the commit */
+	bool was_in_doubt;      /* the control connection is not to be trusted any more */
+	uint64_t frozen_us;     /* when the freeze began */
+	struct gw_early *early; /* images that go while the dump writes them */
+	size_t nearly, early_cap;
 	pid_t pids_from; /* a shared process namespace counts on from here, 0: it has one of its own */
 };
 
