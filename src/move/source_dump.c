@@ -89,6 +89,8 @@ static int send_image(struct images *im, const char *name, bool is_whole, uint64
 		ssize_t n = pread(fd, im->piece, IMAGE_PIECE, (off_t)h.offset);
 		if (n < 0)
 			return gw_fail(e, GW_SYS, errno, "read image %s", name);
+		if (n == 0 && h.offset < (uint64_t)st.st_size)
+			return gw_fail(e, GW_SYS, EIO, "image %s became shorter while it was sent", name);
 		h.flags = is_whole && h.offset + (uint64_t)n >= (uint64_t)st.st_size ? GW_FILE_LAST : 0;
 		uint8_t head[16 + 256];
 		struct iovec v[2] = {{.iov_base = head, .iov_len = gw_file_pack(&h, head)},
