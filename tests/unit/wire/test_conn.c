@@ -411,14 +411,6 @@ static void *send_main(void *arg)
 	return NULL;
 }
 
-static void wait_until_stuck(struct gw_conn *c)
-{
-	for (uint64_t last = 0, now = 1; last != now; gw_sleep_us(20000)) {
-		last = now;
-		now = gw_conn_sent_bytes(c);
-	}
-}
-
 static void shutdown_wakes_a_blocked_reader(void **state)
 {
 	(void)state;
@@ -446,7 +438,7 @@ static void shutdown_wakes_a_blocked_writer_and_one_that_waits_for_its_turn(void
 	struct blocked x[2] = {{.c = p.dialled}, {.c = p.dialled}};
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, send_main, &x[i]), 0);
-	wait_until_stuck(p.dialled);
+	WAIT_UNTIL_STILL(gw_conn_sent_bytes(p.dialled));
 	gw_conn_shutdown(p.dialled);
 	for (unsigned i = 0; i < 2; i++) {
 		(void)pthread_join(t[i], NULL);
@@ -549,8 +541,8 @@ static void flood_both_ways(uint64_t rekey_bytes, bool fill_first)
 		assert_int_equal(pthread_create(&wt[i], NULL, flood_main, &w[i]), 0);
 	}
 	if (fill_first) {
-		wait_until_stuck(p.dialled);
-		wait_until_stuck(p.accepted);
+		WAIT_UNTIL_STILL(gw_conn_sent_bytes(p.dialled));
+		WAIT_UNTIL_STILL(gw_conn_sent_bytes(p.accepted));
 	}
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&rt[i], NULL, drain_main, &d[i]), 0);
