@@ -23,6 +23,7 @@ def row_of(samples, key):
         "failed": sum(s["kind"] == "failed" for s in mine),
         "freeze_ms": spread([s["result"]["freezeUs"] / 1000 for s in ours]),
         "client_stall_ms": spread([s["client"]["wait_max_us"] / 1000 for s in ours]),
+        "stall_over_freeze_ms": spread([(s["client"]["wait_max_us"] - s["result"]["freezeUs"]) / 1000 for s in ours]),
         "total_s": spread([s["total_ms"] / 1000 for s in ours]),
         "api_requests": spread(api) if api else None,
         "retransmits": sum(s["client"]["retransmits"] + s["server_retransmits"] for s in ours),
@@ -53,11 +54,11 @@ def report(rows, c):
           "machine before the moves stands in the last column: anything above 2 is work of others on its cores.")
     print("\nMoved by godwit (ms; stall: the client's longest wait; total: from the command to its end, s)")
     spreads = ("p50", "p90", "max")
-    table(["kind", "MiB", "writes/s", "runs", "failed", "freeze p50", "p90", "max", "stall p50", "p90", "max", "total p50",
+    table(["kind", "MiB", "writes/s", "runs", "failed", "freeze p50", "p90", "max", "stall p50", "p90", "max", "longer p50", "total p50",
            "p90", "max", "API", "retrans", "lost", "resets", "load"],
           [[r["kind"], show(r["rss_mib"]), show(r["writes_per_s"]), show(r["runs"]), show(r["failed"])]
            + [show(r["freeze_ms"][k]) for k in spreads] + [show(r["client_stall_ms"][k]) for k in spreads]
-           + [show(r["total_s"][k], 2) for k in spreads]
+           + [show(r["stall_over_freeze_ms"]["p50"])] + [show(r["total_s"][k], 2) for k in spreads]
            + [show(r["api_requests"]["p50"] if r["api_requests"] else None), show(r["retransmits"]), show(r["lost"]),
               show(r["resets"]), show(r["loadavg_before"]["p50"])] for r in rows])
     print("\nThe same move by kubectl drain: deleted, made anew by its controller (a client that connects anew each time)")
