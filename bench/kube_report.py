@@ -54,8 +54,8 @@ def report(rows, c):
           "machine before the moves stands in the last column: anything above 2 is work of others on its cores.")
     print("\nMoved by godwit (ms; stall: the client's longest wait; total: from the command to its end, s)")
     spreads = ("p50", "p90", "max")
-    table(["kind", "MiB", "writes/s", "runs", "failed", "freeze p50", "p90", "max", "stall p50", "p90", "max", "longer p50", "total p50",
-           "p90", "max", "API", "retrans", "lost", "resets", "load"],
+    table(["kind", "MiB", "writes/s", "runs", "failed", "freeze p50", "p90", "max", "stall p50", "p90", "max",
+           "longer p50", "total p50", "p90", "max", "API", "retrans", "lost", "resets", "load"],
           [[r["kind"], show(r["rss_mib"]), show(r["writes_per_s"]), show(r["runs"]), show(r["failed"])]
            + [show(r["freeze_ms"][k]) for k in spreads] + [show(r["client_stall_ms"][k]) for k in spreads]
            + [show(r["stall_over_freeze_ms"]["p50"])] + [show(r["total_s"][k], 2) for k in spreads]

@@ -36,9 +36,9 @@ static inline bool gwc_may_begin_again(long nr)
 }
 
 /* Calls that the kernel goes on with by a state of its own (ERESTART_RESTARTBLOCK), which
- * nobody can read or move. Made again from its arguments a sleep lasts longer by what had
- * passed of it, or less than that where the kernel has put the rest where it found the
- * time; a poll waits its whole time again. Futexes are not among them: their waiters look
+ * nobody can read or move. Made again from its arguments a sleep goes on with what was
+ * left where the kernel has put the rest where it found the time, and begins anew
+ * elsewhere; a poll waits its whole time again. Futexes are not among them: their waiters look
  * again whatever the call says. */
 static inline bool gwc_keeps_its_time(long nr)
 {

@@ -273,9 +273,16 @@ static int open_smaps(int dirfd)
 	return (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
 }
 
+/* A page that the kernel has written to could not be told of (rest_written). */
+static bool page_lost;
+
 /* false: the call must fail. */
 static bool before_open(const char *path)
 {
+	/* The last image: every task is dumped and let go as after any dump. Ended in the
+	 * middle, those that are still to come would see EINTR. */
+	if (page_lost && ends_with(path, "inventory.img"))
+		return false;
 	static bool frozen, images;
 	if (!frozen && gwc_mode_is("dump") &&
 	    (ends_with(path, "/freezer.state") || ends_with(path, "/cgroup.freeze"))) {
@@ -379,11 +386,19 @@ ssize_t recv(int fd, void *buf, size_t len, int flags)
 
 int execvp(const char *file, char *const argv[])
 {
-	REAL(execvp);
 	if (!strcmp(file, "tar"))
 		gwc_tar(argv); /* returns when the real tar has to do it */
-	unsetenv("LD_PRELOAD");
-	return real(file, argv);
+	/* Without LD_PRELOAD, in a copy: the child may share CRIU's memory (child.c). */
+	size_t n = 0, k = 0;
+	while (environ[n])
+		n++;
+	char **env = calloc(n + 1, sizeof(*env));
+	for (size_t i = 0; env && i < n; i++)
+		if (strncmp(environ[i], "LD_PRELOAD=", 11) != 0)
+			env[k++] = environ[i];
+	int rc = env ? execvpe(file, argv, env) : -1;
+	free(env);
+	return rc;
 }
 
 /* ---- the pod's network namespace ---- */
@@ -479,29 +494,27 @@ static bool rest_written(pid_t tid, uint64_t addr)
 /* CRIU lets a call that waits end with EINTR if the kernel does not begin it again of its
  * own accord (again.h). A program that handles no signals does not expect that: busybox'
  * sleep is over then. So they are shown as calls that the kernel begins again. */
-static bool wait_again(pid_t pid, const struct iovec *v)
+static void wait_again(pid_t pid, const struct iovec *v)
 {
 	struct user_regs_struct *r = v->iov_base;
 	if (v->iov_len != sizeof(*r))
-		return true;
+		return;
 	int64_t said = (int64_t)r->rax;
 	long nr = (long)r->orig_rax;
 	uint64_t rest = nr == SYS_nanosleep ? r->rsi : nr == SYS_clock_nanosleep ? r->r10 : 0;
 	if (said == -ERESTART_RESTARTBLOCK_NR && rest && !rest_written(pid, rest))
-		return false;
+		page_lost = true; /* no dump rather than one with a wrong page */
 	if (((said == -ERESTART_RESTARTBLOCK_NR && gwc_keeps_its_time(nr)) ||
 	     (said == -EINTR && gwc_may_begin_again(nr))) &&
 	    !gwc_signal_waits(pid))
 		r->rax = (unsigned long long)-ERESTARTNOINTR_NR;
-	return true;
 }
 #else
 /* Elsewhere the call's first argument is where its answer is: CRIU's way stays. */
-static bool wait_again(pid_t pid, const struct iovec *v)
+static void wait_again(pid_t pid, const struct iovec *v)
 {
 	(void)pid;
 	(void)v;
-	return true;
 }
 #endif
 
@@ -521,11 +534,8 @@ long ptrace(enum __ptrace_request req, ...)
 	if ((req == PTRACE_SEIZE || req == PTRACE_SETOPTIONS) && gwc_mode_is("restore"))
 		data |= PTRACE_O_EXITKILL;
 	long rc = real(req, pid, addr, data);
-	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump") &&
-	    !wait_again(pid, (const struct iovec *)data)) {
-		errno = EIO; /* no dump rather than one with a wrong page */
-		return -1;
-	}
+	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump"))
+		wait_again(pid, (const struct iovec *)data);
 	return rc;
 }
 

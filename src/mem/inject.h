@@ -12,8 +12,8 @@
  * is never written to. Afterwards everything is as it was: registers, the
  * system call that was interrupted (begun again; also those that the kernel does
  * not restart by itself, epoll_wait and such, so that no EINTR is seen that no
- * signal caused: preload/again.h; a sleep or poll of the stopped thread may then
- * last longer by what had passed of it, also when the migration is given up),
+ * signal caused: preload/again.h; a sleep without a place for its rest, or a
+ * poll, of the stopped thread then begins anew, also when the migration is given up),
  * signal mask, rseq critical section, group stop. Signals that come meanwhile
  * stay pending in the kernel and are delivered after it. seccomp is suspended
  * for the time (needs CAP_SYS_ADMIN).

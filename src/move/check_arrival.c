@@ -32,9 +32,7 @@ static void look_binds(yyjson_val *mounts, struct gw_reasons *out)
 	yyjson_arr_iter it = yyjson_arr_iter_with(mounts);
 	for (yyjson_val *m; (m = yyjson_arr_iter_next(&it));) {
 		const char *source = gw_json_str(m, "source", ""), *dest = gw_json_str(m, "destination", "");
-		bool bind = !strcmp(gw_json_str(m, "type", ""), "bind") || gw_look_has_option(m, "bind") ||
-		            gw_look_has_option(m, "rbind");
-		if (bind && source[0] == '/' && access(source, F_OK) < 0)
+		if (gw_look_is_bind(m) && source[0] == '/' && access(source, F_OK) < 0)
 			gw_reasons_add(out, "BindSourceMissing", "%s for %s is not there", source, dest);
 	}
 }

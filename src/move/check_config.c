@@ -37,13 +37,19 @@ static bool in_words(const char *const *list, const char *s)
 	return false;
 }
 
-bool gw_look_has_option(yyjson_val *mount, const char *word)
+static bool has_option(yyjson_val *mount, const char *word)
 {
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(mount, "options"));
 	for (yyjson_val *v; (v = yyjson_arr_iter_next(&it));)
 		if (yyjson_equals_str(v, word))
 			return true;
 	return false;
+}
+
+bool gw_look_is_bind(yyjson_val *mount)
+{
+	return !strcmp(gw_json_str(mount, "type", ""), "bind") || has_option(mount, "bind") ||
+	       has_option(mount, "rbind");
 }
 
 /* One entry of the annotation, without blanks and trailing slashes. */
@@ -78,7 +84,7 @@ bool gw_look_listed(const struct gw_look *l, const char *dest, const char *sourc
 static void look_bind(struct gw_look *l, yyjson_val *m)
 {
 	const char *dest = gw_json_str(m, "destination", ""), *source = gw_json_str(m, "source", "");
-	bool ro = gw_look_has_option(m, "ro");
+	bool ro = has_option(m, "ro");
 	if (gw_look_is_pods(l) && gw_look_pod_bind(l, dest, source))
 		return;
 	struct statfs fs;
@@ -141,8 +147,7 @@ int gw_look_config(struct gw_look *l, struct gw_err *e)
 		gw_reasons_add(l->out, "WritableLayer", "the root file system of container %s is writable", l->c->id);
 	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(o, "mounts"));
 	for (yyjson_val *m; (m = yyjson_arr_iter_next(&it));)
-		if (!strcmp(gw_json_str(m, "type", ""), "bind") || gw_look_has_option(m, "bind") ||
-		    gw_look_has_option(m, "rbind"))
+		if (gw_look_is_bind(m))
 			look_bind(l, m);
 	return 0;
 }

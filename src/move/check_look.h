@@ -119,8 +119,8 @@ bool gw_look_pod_bind(struct gw_look *l, const char *dest, const char *source);
  * is a mount's destination, or a directory of the host that has its source. */
 bool gw_look_listed(const struct gw_look *l, const char *dest, const char *source);
 
-bool gw_look_has_option(yyjson_val *mount, const char *word); /* of config.json; check_config.c */
-int gw_look_mnt_id(int fd);                                   /* from /proc/self/fdinfo, -1: not known */
+bool gw_look_is_bind(yyjson_val *mount); /* of config.json; check_config.c */
+int gw_look_mnt_id(int fd);              /* from /proc/self/fdinfo, -1: not known */
 /* Open a path of the container with O_PATH, never leaving its root. < 0: -errno. */
 int gw_look_open(const struct gw_look *l, const char *path, bool follow);
 

@@ -30,6 +30,13 @@ int gw_source_journal(struct gw_source *s, struct gw_err *e)
 	return gw_journal_write(s->d->cfg.state_dir, &s->journal, e);
 }
 
+void gw_source_step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
+{
+	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
+	f->step_us[step] = gw_now_us() - since_us;
+	gw_progress_done(s->progress);
+}
+
 bool gw_source_step(struct gw_source *s, enum gw_source_event ev)
 {
 	pthread_mutex_lock(&s->lock);

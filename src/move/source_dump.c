@@ -18,14 +18,7 @@
 #include "move/msg.h"
 #include "move/source_priv.h"
 
-enum { IMAGE_PIECE = 512 * 1024, EARLY_EVERY_MS = 1, LATE_MAX = 16 << 20 };
-
-void gw_source_step_time(struct gw_source *s, enum gw_step step, uint64_t since_us)
-{
-	struct gw_facts_of_run *f = gw_progress_edit(s->progress);
-	f->step_us[step] = gw_now_us() - since_us;
-	gw_progress_done(s->progress);
-}
+enum { IMAGE_PIECE = 512 * 1024, EARLY_EVERY_MS = 1, EARLY_MAX = 1 << 16, LATE_MAX = 16 << 20 };
 
 /* ---- images ---- */
 
@@ -50,30 +43,24 @@ static void gw_end_images(struct images *i)
 	free(i->piece);
 }
 
-struct gw_early {
-	char name[32];
-	uint64_t bytes;
-};
-
-/* How far an image of pages has gone; NULL: another, or no memory: it goes when the dump has ended. */
+/* How far an image of pages has gone, by its number, which CRIU counts from 1; NULL: it is
+ * none, or no memory: it goes when the dump has ended. */
 static uint64_t *sent_of(struct gw_source *s, const char *name)
 {
-	if (strncmp(name, "pages-", 6) != 0 || strlen(name) >= sizeof(s->early->name))
+	unsigned n;
+	int len = 0;
+	if (sscanf(name, "pages-%u.img%n", &n, &len) != 1 || !len || name[len] || n >= EARLY_MAX)
 		return NULL;
-	for (size_t i = 0; i < s->nearly; i++)
-		if (!strcmp(s->early[i].name, name))
-			return &s->early[i].bytes;
-	if (s->nearly == s->early_cap) {
-		size_t cap = s->early_cap * 2 + 16;
-		struct gw_early *more = realloc(s->early, cap * sizeof(*more));
-		if (!more)
+	if (n >= s->nearly) {
+		size_t more = n * 2 + 16;
+		uint64_t *p = realloc(s->early, more * sizeof(*p));
+		if (!p)
 			return NULL;
-		s->early = more;
-		s->early_cap = cap;
+		memset(p + s->nearly, 0, (more - s->nearly) * sizeof(*p));
+		s->early = p;
+		s->nearly = more;
 	}
-	s->early[s->nearly] = (struct gw_early){0};
-	gw_path(s->early[s->nearly].name, sizeof(s->early->name), "%s", name);
-	return &s->early[s->nearly++].bytes;
+	return &s->early[n];
 }
 
 /* From *inout_at to its end, which is_whole says is the end for good. */
@@ -113,8 +100,9 @@ static int send_early(struct images *im, struct gw_err *e)
 	int rc = 0;
 	rewinddir(im->dir);
 	for (struct dirent *de; rc == 0 && (de = readdir(im->dir));) {
+		struct stat st;
 		uint64_t *sent = sent_of(im->s, de->d_name);
-		if (sent)
+		if (sent && fstatat(dirfd(im->dir), de->d_name, &st, 0) == 0 && (uint64_t)st.st_size > *sent)
 			rc = send_image(im, de->d_name, false, sent, e);
 	}
 	return rc;
@@ -205,9 +193,9 @@ static int send_late(struct gw_source *s, struct gw_err *e)
 	gw_auto(mem) char *list = NULL;
 	size_t len = 0;
 	gw_path(path, sizeof(path), "%s/shim/late", s->dir);
-	if (access(path, F_OK) < 0)
-		return 0;
 	int rc = gw_read_file(path, LATE_MAX, &list, &len, e);
+	if (rc == -ENOENT)
+		return 0;
 	for (size_t at = 0; rc == 0 && at + 2 * sizeof(uint64_t) <= len; at += 2 * sizeof(uint64_t)) {
 		uint64_t late[2]; /* process, address of a struct timespec */
 		memcpy(late, list + at, sizeof(late));
@@ -224,7 +212,7 @@ int gw_source_dump(struct gw_source *s, struct gw_err *e)
 	struct dump_job job = {.s = s, .ended = ended};
 	struct files_job files = {.s = s};
 	pthread_t t, ft;
-	s->nearly = 0;
+	s->nearly = 0; /* of another dump */
 	int rc = ended < 0 ? errno : pthread_create(&t, NULL, dump_main, &job);
 	if (rc != 0)
 		return gw_fail(e, GW_SYS, rc, "start the dump's thread");

@@ -21,8 +21,6 @@
  * another thread: state, cancelled, ctl and sender as pointers. */
 enum { GW_DATA_CONNS_MAX = 8 };
 
-struct gw_early;
-
 struct gw_source {
 	struct gw_source *next;
 	struct gw_daemon *d;
@@ -59,11 +57,11 @@ struct gw_source {
 	uint64_t deadline_ms; /* 0: none */
 	uint64_t last_scan_us;
 	uint64_t precopy_from_us;
-	bool sealed;            /* its network was shut for the commit */
-	bool was_in_doubt;      /* the control connection is not to be trusted any more */
-	uint64_t frozen_us;     /* when the freeze began */
-	struct gw_early *early; /* images that go while the dump writes them */
-	size_t nearly, early_cap;
+	bool sealed;        /* its network was shut for the commit */
+	bool was_in_doubt;  /* the control connection is not to be trusted any more */
+	uint64_t frozen_us; /* when the freeze began */
+	uint64_t *early;    /* bytes that have gone, of images that go while the dump writes them */
+	size_t nearly;
 	pid_t pids_from; /* a shared process namespace counts on from here, 0: it has one of its own */
 };
 
@@ -83,7 +81,6 @@ int gw_source_pids(struct gw_source *s, struct gw_err *e); /* source_pids.c: fro
 /* source_dump.c: frozen. CRIU's dump, the last pages and files; then the images' rest */
 int gw_source_dump(struct gw_source *s, struct gw_err *e);
 int gw_source_images(struct gw_source *s, struct gw_err *e);
-void gw_source_step_time(struct gw_source *s, enum gw_step step, uint64_t since_us);
 /* source_files.c */
 int gw_source_files_list(struct gw_source *s, struct gw_err *e);
 int gw_source_files(struct gw_source *s, bool is_final, struct gw_err *e);      /* a round */
@@ -93,3 +90,4 @@ void gw_source_undo(struct gw_source *s);  /* before the commit: as if nothing h
 void gw_source_moved(struct gw_source *s); /* after it: route, packets, the dead copy */
 int gw_source_journal(struct gw_source *s, struct gw_err *e);
 bool gw_source_step(struct gw_source *s, enum gw_source_event ev);
+void gw_source_step_time(struct gw_source *s, enum gw_step step, uint64_t since_us); /* for the progress */

@@ -11,7 +11,7 @@ host-b dest-images fail
 host-b dest-restored fail
 host-b dest-restored kill
 "
-plan $((2 + 5 * 3 + 2 + 3))
+plan $((2 + 5 * 3 + 2 + 3 + 4))
 check "four processes share memory" victim host-a v-buffers buffers
 check "they find it as they wrote it" content v-buffers
 while read -r host point action; do
@@ -34,3 +34,15 @@ check "threads wait in system calls" victim host-a v-sleepers sleepers
 on host-a sh -c "echo 'source-dumped fail' > /run/godwit/fault"
 check_fails "their process is dumped, and does not move" migrate v-sleepers host-b
 check "they wait on" content v-sleepers
+
+# ---- where the rest of a sleep was written can't be told
+on host-a sh -c "echo 'source-frozen hang' > /run/godwit/fault"
+for _ in $(seq 1 100); do
+	! on host-a sh -c 'd=$(echo /run/godwit/mig/*/shim); mkdir "$d/late"' 2>/dev/null || break
+	sleep 0.05
+done &
+check_fails "it is not dumped with a wrong page" migrate v-sleepers host-b
+wait $!
+check "they wait on, again" content v-sleepers
+check "then it moves, too" migrate v-sleepers host-b
+check "with what was left of their sleeps" content v-sleepers

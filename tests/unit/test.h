@@ -16,7 +16,7 @@
 	} while (0)
 
 /* Until a number has not changed for a fifth of a second: what makes it change may only be
- * waiting for a core. */
+ * waiting for a core. Needs base/clock.h. */
 #define WAIT_UNTIL_STILL(number)                                                                                       \
 	do {                                                                                                           \
 		uint64_t last_ = (number);                                                                             \
