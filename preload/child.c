@@ -4,8 +4,8 @@
  *
  * For each tmpfs CRIU forks, and the child becomes tar, or here does tar's work (tmpfs.c).
  * A fork copies CRIU's mappings (some 300, of 60 libraries) and page tables, for both
- * sides to fault them in again and for the child to take them down: 0.6 ms of the freeze
- * for each of a container's tmpfs on either host. vfork(2) does without, and stops
+ * sides to fault them in again and for the child to take them down: about half a millisecond
+ * of the freeze for each of a container's tmpfs on either host (docs/bench.md). vfork(2) does without, and stops
  * the parent meanwhile, which does nothing but wait here anyway.
  *
  * fork() is not vfork(): the child goes on in the caller's frame, as its compiler was told
