@@ -461,7 +461,7 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 
 #ifdef __x86_64__
 /* linux/errno.h, not in the user's headers. */
-enum { ERESTARTNOINTR_NR = 513, ERESTART_RESTARTBLOCK_NR = 516 };
+enum { ERESTARTNOINTR_NR = 513, ERESTARTNOHAND_NR = 514, ERESTART_RESTARTBLOCK_NR = 516 };
 
 /* A sleeper that CRIU interrupts has the rest of its time written by the kernel, into a page
  * that godwit may have looked at for the last time: it is told which (criu.md, "late"). false:
@@ -491,26 +491,71 @@ static bool rest_written(pid_t tid, uint64_t addr)
 	return ok;
 }
 
+/* What restart_syscall goes on with, as godwitd saw it while the thread still waited (docs/criu.md,
+ * "calls"): the number that the thread's registers had then, or the one they have. */
+static long call_of(pid_t tid, const struct user_regs_struct *r)
+{
+	static struct {
+		uint64_t tid, nr, sp, pc;
+	} calls[4096];
+	static ssize_t n = -1;
+	const char *dir = getenv("GODWIT_CRIU_DIR");
+	if (r->orig_rax != SYS_restart_syscall || !dir)
+		return (long)r->orig_rax;
+	if (n < 0) {
+		char path[512];
+		snprintf(path, sizeof(path), "%s/calls", dir);
+		int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+		ssize_t got = fd < 0 ? 0 : read(fd, calls, sizeof(calls));
+		n = got < 0 ? 0 : got / (ssize_t)sizeof(calls[0]);
+		if (fd >= 0)
+			close(fd);
+	}
+	for (ssize_t i = 0; i < n; i++)
+		if (calls[i].tid == (uint64_t)tid && calls[i].sp == r->rsp && calls[i].pc == r->rip)
+			return (long)calls[i].nr;
+	return (long)r->orig_rax;
+}
+
 /* CRIU lets a call that waits end with EINTR if the kernel does not begin it again of its
  * own accord (again.h). A program that handles no signals does not expect that: busybox'
- * sleep is over then. So they are shown as calls that the kernel begins again. */
-static void wait_again(pid_t pid, const struct iovec *v)
+ * sleep is over then. So they become calls that the kernel begins again: a thread that has
+ * just been stopped, before CRIU has come to it (the dump may fail first, and the thread
+ * goes on as it is)... */
+static void stopped(pid_t tid, long (*trace)(enum __ptrace_request, ...))
+{
+	struct user_regs_struct r;
+	struct iovec v = {.iov_base = &r, .iov_len = sizeof(r)};
+	if (trace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &v) < 0 || v.iov_len != sizeof(r))
+		return; /* a program of 32 bits, whose calls have other numbers */
+	if ((int64_t)r.rax != -EINTR || !gwc_may_begin_again((long)r.orig_rax) || gwc_signal_waits(tid))
+		return;
+	r.rax = (unsigned long long)-ERESTARTNOHAND_NR;
+	(void)trace(PTRACE_SETREGSET, tid, (void *)NT_PRSTATUS, &v);
+}
+
+/* ...and as CRIU sees it: also a call that the kernel would go on with by a state of its own. */
+static void wait_again(pid_t tid, const struct iovec *v)
 {
 	struct user_regs_struct *r = v->iov_base;
-	if (v->iov_len != sizeof(*r))
+	if (v->iov_len != sizeof(*r) || (int64_t)r->rax != -ERESTART_RESTARTBLOCK_NR)
 		return;
-	int64_t said = (int64_t)r->rax;
-	long nr = (long)r->orig_rax;
+	long nr = call_of(tid, r);
 	uint64_t rest = nr == SYS_nanosleep ? r->rsi : nr == SYS_clock_nanosleep ? r->r10 : 0;
-	if (said == -ERESTART_RESTARTBLOCK_NR && rest && !rest_written(pid, rest))
+	if (rest && !rest_written(tid, rest))
 		page_lost = true; /* no dump rather than one with a wrong page */
-	if (((said == -ERESTART_RESTARTBLOCK_NR && gwc_keeps_its_time(nr)) ||
-	     (said == -EINTR && gwc_may_begin_again(nr))) &&
-	    !gwc_signal_waits(pid))
-		r->rax = (unsigned long long)-ERESTARTNOINTR_NR;
+	if (!gwc_keeps_its_time(nr) || gwc_signal_waits(tid))
+		return;
+	r->orig_rax = (unsigned long long)nr;
+	r->rax = (unsigned long long)-ERESTARTNOINTR_NR;
 }
 #else
 /* Elsewhere the call's first argument is where its answer is: CRIU's way stays. */
+static void stopped(pid_t pid, long (*trace)(enum __ptrace_request, ...))
+{
+	(void)pid;
+	(void)trace;
+}
 static void wait_again(pid_t pid, const struct iovec *v)
 {
 	(void)pid;
@@ -534,6 +579,8 @@ long ptrace(enum __ptrace_request req, ...)
 	if ((req == PTRACE_SEIZE || req == PTRACE_SETOPTIONS) && gwc_mode_is("restore"))
 		data |= PTRACE_O_EXITKILL;
 	long rc = real(req, pid, addr, data);
+	if (rc == 0 && req == PTRACE_SETOPTIONS && gwc_mode_is("dump"))
+		stopped(pid, real); /* compel/src/lib/infect.c, compel_wait_task(): once a thread, when it stands */
 	if (rc == 0 && req == PTRACE_GETREGSET && (uintptr_t)addr == NT_PRSTATUS && gwc_mode_is("dump"))
 		wait_again(pid, (const struct iovec *)data);
 	return rc;

@@ -20,6 +20,7 @@
 #include "ckpt/criu.h"
 #include "ckpt/freezer.h"
 #include "cni/ipam.h"
+#include "mem/calls.h"
 #include "move/held.h"
 #include "move/msg.h"
 #include "move/source_priv.h"
@@ -108,6 +109,14 @@ static int arm_timeout_ms(struct gw_source *s)
 	return ARM_TIMEOUT_MS + (int)(more < ARM_FILES_MAX_MS ? more : ARM_FILES_MAX_MS);
 }
 
+/* The last moment at which it can be told what they wait in. */
+static int note_calls(struct gw_source *s, struct gw_err *e)
+{
+	char path[PATH_MAX + 16];
+	gw_path(path, sizeof(path), "%s/shim/calls", s->dir);
+	return gw_calls_write(s->container->freezer_dir, path, e);
+}
+
 static int arm(struct gw_source *s, struct gw_err *e)
 {
 	gw_progress_phase(s->progress, "Arming");
@@ -138,6 +147,8 @@ static int arm(struct gw_source *s, struct gw_err *e)
 	}
 	if (rc == 0)
 		rc = gw_msg_send_type(s->ctl, "round", e);
+	if (rc == 0)
+		rc = note_calls(s, e);
 	return rc < 0 ? rc : gw_group_meet(s->group, GW_GROUP_ARMED, e);
 }
 

@@ -11,7 +11,16 @@ host-b dest-images fail
 host-b dest-restored fail
 host-b dest-restored kill
 "
-plan $((2 + 5 * 3 + 2 + 3 + 4))
+# A folder where the migration that is in its freeze wants to write a file.
+in_the_way() { # FILE
+	local i
+	for i in $(seq 1 100); do
+		! on host-a sh -c "d=\$(echo /run/godwit/mig/*/${1%/*}); mkdir \"\$d/${1##*/}\"" 2>/dev/null || return 0
+		sleep 0.05
+	done
+	return 1
+}
+plan $((2 + 5 * 3 + 2 + 3 + 2 + 4))
 check "four processes share memory" victim host-a v-buffers buffers
 check "they find it as they wrote it" content v-buffers
 while read -r host point action; do
@@ -35,12 +44,16 @@ on host-a sh -c "echo 'source-dumped fail' > /run/godwit/fault"
 check_fails "their process is dumped, and does not move" migrate v-sleepers host-b
 check "they wait on" content v-sleepers
 
+# ---- CRIU has stopped them all, and fails before it has come to any
+on host-a sh -c "echo 'source-frozen hang' > /run/godwit/fault"
+in_the_way images/files.img &
+check_fails "CRIU can't write its first image: it does not move" migrate v-sleepers host-b
+wait $!
+check "they wait on, all of them" content v-sleepers
+
 # ---- where the rest of a sleep was written can't be told
 on host-a sh -c "echo 'source-frozen hang' > /run/godwit/fault"
-for _ in $(seq 1 100); do
-	! on host-a sh -c 'd=$(echo /run/godwit/mig/*/shim); mkdir "$d/late"' 2>/dev/null || break
-	sleep 0.05
-done &
+in_the_way shim/late &
 check_fails "it is not dumped with a wrong page" migrate v-sleepers host-b
 wait $!
 check "they wait on, again" content v-sleepers
