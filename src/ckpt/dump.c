@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/scope.h"
+#include "ckpt/breaks.h"
 #include "ckpt/bury.h"
 #include "ckpt/criu.h"
 #include "ckpt/freezer.h"
@@ -26,6 +27,7 @@ struct gw_dump {
 	const struct gw_container *c;
 	struct gw_criu *criu;
 	struct gw_home *home;
+	int breaks;
 	char log[PATH_MAX];
 	enum { ARMED, DUMPED, OVER } state;
 };
@@ -222,6 +224,7 @@ int gw_dump_start(const struct gw_dump_opts *o, struct gw_dump **out, struct gw_
 	if (!d)
 		return gw_fail(e, GW_SYS, ENOMEM, "dump %s", o->container->id);
 	d->c = o->container;
+	d->breaks = gw_breaks_prepare();
 	gw_path(d->log, sizeof(d->log), "%s/dump.log", o->work_dir);
 	char preload[PATH_MAX + 16], home[PATH_MAX + 32], dir[PATH_MAX + 32];
 	gw_path(preload, sizeof(preload), "LD_PRELOAD=%s", o->preload);
@@ -339,5 +342,6 @@ void gw_dump_close(struct gw_dump *d)
 	}
 	gw_criu_close(d->criu);
 	gw_home_close(d->home);
+	gw_end_fd(&d->breaks);
 	free(d);
 }

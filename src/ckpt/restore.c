@@ -16,6 +16,7 @@
 #include "base/io.h"
 #include "base/proc.h"
 #include "base/scope.h"
+#include "ckpt/breaks.h"
 #include "ckpt/criu.h"
 #include "ckpt/freezer.h"
 #include "ckpt/home.h"
@@ -32,7 +33,7 @@ struct gw_restore {
 	struct gw_home *home;
 	pid_t runc_pid; /* 0: ended */
 	bool foreign;   /* runc is not our child */
-	int cancel_fd;
+	int cancel_fd, breaks;
 	enum { STARTED, READY, STOPPED, RUNNING, OVER } state;
 };
 
@@ -96,6 +97,7 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 	gw_path(r->log, sizeof(r->log), "%s/restore.log", o->work_dir);
 	gw_path(r->runc_log, sizeof(r->runc_log), "%s/runc.log", o->work_dir);
 	r->cancel_fd = o->cancel_fd;
+	r->breaks = gw_breaks_prepare();
 	r->foreign = o->runc_pid > 0;
 	r->runc_pid = o->runc_pid;
 	int rc = gw_home_plugin(o->home_path, o->preload, e);
@@ -107,6 +109,7 @@ int gw_restore_start(const struct gw_restore_opts *o, struct gw_restore **out, s
 		rc = start_runc(r, o, e);
 	if (rc < 0) {
 		gw_home_close(r->home);
+		gw_end_fd(&r->breaks);
 		free(r);
 		return rc;
 	}
@@ -282,5 +285,6 @@ void gw_restore_close(struct gw_restore *r)
 	if (r->runc_pid && !r->foreign)
 		(void)waitpid(r->runc_pid, NULL, WNOHANG);
 	gw_home_close(r->home);
+	gw_end_fd(&r->breaks);
 	free(r);
 }
