@@ -14,7 +14,7 @@ alone() { [ "$(kn get pods -l "app=$1" --no-headers | wc -l)" = 1 ]; } # not eve
 restarts() { kn get pod "$(running "$1")" -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
 signal() { on "$1" sh -c 'kill -$0 $(cat /run/godwit/pid)' "$2"; } # NODE SIGNAL: its godwitd
 taint() { k taint node node-a "node.kubernetes.io/out-of-service=lost:NoSchedule$1" >/dev/null; }
-settled() { ! kn get migration "$1" -o 'jsonpath={.metadata.finalizers}' | grep -q godwit; }
+settled() { ! kn get migration "$1" -o 'jsonpath={.metadata.finalizers}' | grep godwit >/dev/null; }
 said() { [ "$(st "$1" reason)" = "$2" ] || { st "$1" reason; return 1; }; }
 cut_for_good() { "$KUBE" kill-node node-a && k delete node node-a --wait=false >/dev/null; }
 back() { # node-a, as a node that nobody knows
