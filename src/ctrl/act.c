@@ -11,7 +11,7 @@
 #include "ctrl/services.h"
 #include "ctrl/target.h"
 
-enum { MIRROR_FOR_S = 60 };
+enum { MIRROR_FOR_S = 60, REFUSED_FOR_S = 3 };
 
 static yyjson_val *root_of(yyjson_doc *d)
 {
@@ -115,12 +115,18 @@ static int resolve(struct gw_kube *k, const struct gw_migration *m, struct ctrl_
 	return gw_migration_patch_status(k, m, doc, e);
 }
 
-static int create_pod(struct gw_kube *k, const struct gw_migration *m, yyjson_mut_doc *take_doc, struct gw_err *e)
+static int post_pod(struct gw_kube *k, const struct gw_migration *m, const char *query, yyjson_mut_doc *take_doc,
+                    struct gw_err *e)
 {
 	char path[400];
 	gw_auto(jmut) yyjson_mut_doc *doc = take_doc;
-	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods", m->namespace);
-	int rc = gw_kube_create(k, path, doc, NULL, e);
+	(void)snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods%s", m->namespace, query);
+	return gw_kube_create(k, path, doc, NULL, e);
+}
+
+static int create_pod(struct gw_kube *k, const struct gw_migration *m, yyjson_mut_doc *take_doc, struct gw_err *e)
+{
+	int rc = post_pod(k, m, "", take_doc, e);
 	return rc == -EEXIST ? 1 : rc; /* there, or still going */
 }
 
@@ -129,15 +135,44 @@ static const char *network_of(const struct ctrl_view *v)
 	return gw_json_str(yyjson_obj_get(root_of(v->migration), "status"), "network", "");
 }
 
+static bool of_quota(const struct gw_err *e)
+{
+	return strstr(e->text, "exceeded quota");
+}
+
+/* The API server will not have the pod: a quota, a limit range, an admission policy. For a
+ * moment it may be wrong (a pod that has just gone still counts), then it is the answer. */
+static int refused(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	if (e->class != GW_INPUT || (e->err != EACCES && e->err != EINVAL) || v->seen.phase_age_s < REFUSED_FOR_S)
+		return -e->err;
+	const struct gw_err why = *e;
+	return gw_migration_phase(k, m, "Failed", of_quota(&why) ? "NoCapacity" : "TargetRefused", why.text, e);
+}
+
+/* Would the pod that takes the source's name be let in? Asked while the source has its object:
+ * later there is no way back. Its name is taken, as it should be; a quota counts them both,
+ * which it will not then; a webhook that knows no dry run says nothing. */
+static int try_successor(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
+{
+	int rc = post_pod(k, m, "?dryRun=All", ctrl_target(m, root_of(v->source), network_of(v), true), e);
+	bool is_no = rc < 0 && e->class == GW_INPUT && (e->err == EACCES || e->err == EINVAL) && !of_quota(e) &&
+	             !strstr(e->text, "does not support dry run");
+	return is_no ? rc : 0;
+}
+
 static int make_target(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
 {
 	if (!v->source)
 		return 0;
 	bool same = !strcmp(m->method, "SameName");
-	return create_pod(k, m,
-	                  same ? ctrl_placeholder(m, root_of(v->source))
-	                       : ctrl_target(m, root_of(v->source), network_of(v), false),
-	                  e);
+	int rc = same ? try_successor(k, m, v, e) : 0;
+	if (rc == 0)
+		rc = create_pod(k, m,
+		                same ? ctrl_placeholder(m, root_of(v->source))
+		                     : ctrl_target(m, root_of(v->source), network_of(v), false),
+		                e);
+	return rc < 0 ? refused(k, m, v, e) : rc;
 }
 
 static void put_target(yyjson_mut_doc *doc, const struct ctrl_view *v)

@@ -76,12 +76,37 @@ static yyjson_mut_val *name_is(yyjson_mut_doc *doc, const char *node)
 	return fields;
 }
 
+static const char REQUIRED[] = "requiredDuringSchedulingIgnoredDuringExecution";
+
+/* Does it say itself which nodes it may be on? A node's name is what pin() wrote for a move before,
+ * godwit's label comes from the RuntimeClass. */
+static bool chooses_nodes(yyjson_mut_val *spec)
+{
+	yyjson_mut_val *affinity = yyjson_mut_obj_get(yyjson_mut_obj_get(spec, "affinity"), "nodeAffinity");
+	yyjson_mut_arr_iter it = yyjson_mut_arr_iter_with(
+	        yyjson_mut_obj_get(yyjson_mut_obj_get(affinity, REQUIRED), "nodeSelectorTerms"));
+	for (yyjson_mut_val *t; (t = yyjson_mut_arr_iter_next(&it));)
+		if (yyjson_mut_obj_get(t, "matchExpressions"))
+			return true;
+	yyjson_mut_val *labels = yyjson_mut_obj_get(spec, "nodeSelector");
+	return yyjson_mut_obj_size(labels) > (yyjson_mut_obj_get(labels, "live.godwit.dev/node") ? 1 : 0);
+}
+
+/* The scheduler weighs only nodes that a pod's affinity allows: pinned to one, it would be
+ * spread well wherever it goes. With an affinity of its own that can't be told apart. */
+static void spread_over_all(yyjson_mut_doc *doc, yyjson_mut_val *spec)
+{
+	yyjson_mut_arr_iter it = yyjson_mut_arr_iter_with(yyjson_mut_obj_get(spec, "topologySpreadConstraints"));
+	for (yyjson_mut_val *c; !chooses_nodes(spec) && (c = yyjson_mut_arr_iter_next(&it));)
+		put_str(doc, c, "nodeAffinityPolicy", "Ignore");
+}
+
 /* Terms are alternatives: each of them gets the node's name. */
 static void pin(yyjson_mut_doc *doc, yyjson_mut_val *spec, const char *node)
 {
-	static const char required[] = "requiredDuringSchedulingIgnoredDuringExecution";
+	spread_over_all(doc, spec);
 	yyjson_mut_val *affinity = member(doc, member(doc, spec, "affinity"), "nodeAffinity");
-	yyjson_mut_val *sel = member(doc, affinity, required), *terms = yyjson_mut_obj_get(sel, "nodeSelectorTerms");
+	yyjson_mut_val *sel = member(doc, affinity, REQUIRED), *terms = yyjson_mut_obj_get(sel, "nodeSelectorTerms");
 	if (!yyjson_mut_arr_size(terms)) {
 		yyjson_mut_obj_remove_key(sel, "nodeSelectorTerms");
 		terms = yyjson_mut_arr(doc);

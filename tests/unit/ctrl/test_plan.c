@@ -528,6 +528,36 @@ static void every_alternative_of_its_affinity_names_the_node(void **state)
 	assert_non_null(strstr(t, "\"disk\""));
 }
 
+static bool spread_ignores_affinity(const char *rest_of_spec)
+{
+	char pod[600];
+	(void)snprintf(pod, sizeof(pod),
+	               "{\"metadata\":{\"name\":\"p\"},\"spec\":{%s\"topologySpreadConstraints\":[{\"maxSkew\":1}],"
+	               "\"containers\":[]}}",
+	               rest_of_spec);
+	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
+	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
+	assert_non_null(doc);
+	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", false);
+	gw_auto(mem) char *t = gw_json_text(target, NULL);
+	return strstr(t, "\"nodeAffinityPolicy\":\"Ignore\"");
+}
+
+static void a_pinned_pod_is_spread_over_all_nodes(void **state)
+{
+	(void)state;
+#define TERMS(t)                                                                                                       \
+	"\"affinity\":{\"nodeAffinity\":{\"requiredDuringSchedulingIgnoredDuringExecution\":{\"nodeSelectorTerms\":"   \
+	"[" t "]"                                                                                                      \
+	"}}},"
+	assert_true(spread_ignores_affinity(""));
+	assert_true(spread_ignores_affinity(TERMS("{\"matchFields\":[{\"key\":\"metadata.name\"}]}")));
+	assert_false(spread_ignores_affinity(TERMS("{\"matchExpressions\":[{\"key\":\"disk\"}]}")));
+	assert_false(spread_ignores_affinity("\"nodeSelector\":{\"disk\":\"fast\"},"));
+	assert_true(spread_ignores_affinity("\"nodeSelector\":{\"live.godwit.dev/node\":\"true\"},"));
+	assert_false(spread_ignores_affinity("\"nodeSelector\":{\"live.godwit.dev/node\":\"true\",\"a\":\"b\"},"));
+}
+
 static void a_placeholder_asks_for_the_room_and_runs_nothing(void **state)
 {
 	(void)state;
@@ -565,6 +595,7 @@ int main(void)
 	        cmocka_unit_test(a_clones_name_does_not_grow_with_every_move),
 	        cmocka_unit_test(a_pod_that_keeps_its_name_has_its_owner),
 	        cmocka_unit_test(every_alternative_of_its_affinity_names_the_node),
+	        cmocka_unit_test(a_pinned_pod_is_spread_over_all_nodes),
 	        cmocka_unit_test(a_placeholder_asks_for_the_room_and_runs_nothing),
 	};
 	return cmocka_run_group_tests_name("ctrl/plan", tests, NULL, NULL);
