@@ -38,6 +38,8 @@ static void keep(struct cmdline *c, const char *name, const char *value)
 		c->bundle = value;
 	else if (!strcmp(name, "pid-file"))
 		c->pid_file = value;
+	else if (!strcmp(name, "process") || !strcmp(name, "p"))
+		c->process = value;
 }
 
 void cmdline_parse(int argc, char **argv, struct cmdline *out)

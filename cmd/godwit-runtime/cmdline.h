@@ -10,7 +10,8 @@ struct cmdline {
 	int at_command; /* index of it in argv, argc: none */
 	const char *command;
 	const char *root, *log, *log_format;
-	const char *bundle, *pid_file; /* of create */
+	const char *bundle, *pid_file; /* of create; pid_file of exec too */
+	const char *process;           /* of exec; NULL: given as arguments */
 	const char *id;                /* "" when there is none */
 };
 

@@ -8,6 +8,8 @@
  *            (keeper.h), whose child becomes `runc restore`;
  *            of any: its seccomp profile allows no io_uring (confine.h)
  *   start    of such a container: it runs already
+ *   exec     of its postStart hook: it has run long ago; of anything in a source whose
+ *            object goes first: refused (hooks.h)
  *   exec, update   of a container that is a keeper still: waits for the real one
  *   ps       of such a container: the keeper. A containerd that is started anew takes a
  *            container without processes for one that was left over
@@ -32,6 +34,7 @@
 #include "base/scope.h"
 #include "cmdline.h"
 #include "confine.h"
+#include "hooks.h"
 #include "keeper.h"
 #include "target.h"
 
@@ -136,6 +139,13 @@ int main(int argc, char **argv)
 		return 0;
 	if (c.command && (!strcmp(c.command, "exec") || !strcmp(c.command, "update")))
 		wait_until_real(c.id);
+	if (c.command && !strcmp(c.command, "exec") && hooks_barred(c.id)) {
+		struct gw_err e;
+		(void)gw_fail(&e, GW_RETRY, EBUSY, "container %s is on its way to another node", c.id);
+		return cmdline_complain(&c, &e);
+	}
+	if (c.command && !strcmp(c.command, "exec") && hooks_done(&c))
+		return 0;
 	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
 	if (ends && marked("held", c.id))
 		return 0;
@@ -143,6 +153,8 @@ int main(int argc, char **argv)
 		return 0;
 	if (ends)
 		unmark("restored", c.id);
+	if (c.command && !strcmp(c.command, "delete"))
+		hooks_forget(c.id);
 	if (argc == 1 || (!c.command && argc == 2 && !strcmp(argv[1], "--help")))
 		return fputs(usage, stdout) < 0;
 	if (!find_runc(runc, sizeof(runc))) {

@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/json.h"
 #include "base/scope.h"
+#include "hooks.h"
 #include "keeper.h"
 
 enum { CONFIG_MAX = 8 << 20, ANSWER_MAX = 16384, FREEZE_NICE = -10, ARGS_MAX = 64, START_WITHIN_MS = 60000 };
@@ -276,6 +277,8 @@ static int leave_keeper(const struct target *t, struct gw_err *e)
 	(void)snprintf(dir, sizeof(dir), "%s/kept", state_dir());
 	real_pid_file(t, pid_file, sizeof(pid_file));
 	int rc = gw_mkdirs(dir, e);
+	if (rc == 0)
+		rc = hooks_expect(t->c->id, notes_of(t), e);
 	if (rc == 0)
 		rc = mark_restored(t->c->id, e);
 	if (rc == 0)

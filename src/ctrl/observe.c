@@ -62,6 +62,19 @@ static void owner_kind(yyjson_val *meta, char *out, size_t size)
 			(void)snprintf(out, size, "%s", gw_json_str(o, "kind", ""));
 }
 
+static bool has_http_hook(yyjson_val *spec)
+{
+	static const char *const lists[] = {"containers", "initContainers"}, *const hooks[] = {"postStart", "preStop"};
+	for (size_t i = 0; i < gw_countof(lists); i++) {
+		yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(spec, lists[i]));
+		for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));)
+			for (size_t k = 0; k < gw_countof(hooks); k++)
+				if (yyjson_obj_get(yyjson_obj_get(yyjson_obj_get(c, "lifecycle"), hooks[k]), "httpGet"))
+					return true;
+	}
+	return false;
+}
+
 static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 {
 	const char *reason = "", *words = "";
@@ -81,6 +94,7 @@ static void look_pod(yyjson_doc *doc, struct ctrl_pod *p)
 	owner_kind(meta, p->owner_kind, sizeof(p->owner_kind));
 	p->mirror = gw_json_str(notes, "kubernetes.io/config.mirror", "")[0];
 	p->host_network = gw_json_bool(spec, "hostNetwork", false);
+	p->http_hook = has_http_hook(spec);
 	p->containers = (unsigned)yyjson_arr_size(yyjson_obj_get(spec, "containers"));
 	p->running_containers = running(o, "containerStatuses");
 	look_sidecars(o, p);

@@ -56,6 +56,9 @@ static struct ctrl_plan judge(const struct ctrl_seen *s)
 		return fail("UnknownOwner", "the pod's controller is neither a ReplicaSet nor a StatefulSet nor a Job");
 	if (p->host_network)
 		return fail("HostNetwork", "the pod uses its node's network: its address belongs to the node");
+	if (p->http_hook)
+		return fail("HttpHook", "a postStart or preStop hook is an HTTP request: kubelet would send it to the "
+		                        "moved pod, which has the address; let it be an exec");
 	if (p->terminating || !p->running)
 		return fail("NotRunning", "the pod is not running (or is being deleted)");
 	if (p->running_containers != p->containers || p->running_sidecars != p->sidecars)

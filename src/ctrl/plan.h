@@ -65,6 +65,7 @@ struct ctrl_pod {
 	char migration[GW_K8S_UID]; /* annotation godwit.dev/migration */
 	char owner_kind[64];        /* of the controller; "" for none */
 	bool mirror, host_network;
+	bool http_hook;                          /* a lifecycle hook that is a request to its address */
 	unsigned containers, running_containers; /* of the spec; those that run */
 	unsigned sidecars, running_sidecars;     /* native ones */
 	bool unschedulable;                      /* and why: */

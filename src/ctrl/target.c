@@ -226,6 +226,30 @@ static void keep_sidecars(yyjson_mut_doc *doc, yyjson_mut_val *spec)
 		yyjson_mut_obj_remove_key(spec, "initContainers");
 }
 
+/* For godwit-runtime (cmd/godwit-runtime/hooks.h): what the target's containers have run when they
+ * started, by name. */
+static void note_hooks(yyjson_mut_doc *doc, yyjson_mut_val *notes, yyjson_val *source)
+{
+	static const char *const lists[] = {"containers", "initContainers"};
+	yyjson_mut_doc *all = yyjson_mut_doc_new(NULL);
+	yyjson_mut_val *o = yyjson_mut_obj(all);
+	yyjson_mut_doc_set_root(all, o);
+	for (size_t i = 0; i < gw_countof(lists); i++) {
+		yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(yyjson_obj_get(source, "spec"), lists[i]));
+		for (yyjson_val *c; (c = yyjson_arr_iter_next(&it));) {
+			yyjson_val *hook = yyjson_obj_get(yyjson_obj_get(c, "lifecycle"), "postStart");
+			yyjson_val *words = yyjson_obj_get(yyjson_obj_get(hook, "exec"), "command");
+			if (words)
+				yyjson_mut_obj_add(o, yyjson_mut_strcpy(all, gw_json_str(c, "name", "")),
+				                   yyjson_val_mut_copy(all, words));
+		}
+	}
+	gw_auto(mem) char *text = yyjson_mut_obj_size(o) ? yyjson_mut_write(all, 0, NULL) : NULL;
+	if (text)
+		put_str(doc, notes, "godwit.dev/post-start", text);
+	yyjson_mut_doc_free(all);
+}
+
 yyjson_mut_doc *ctrl_target(const struct gw_migration *m, yyjson_val *source, const char *network, bool same_name)
 {
 	char name[GW_K8S_NAME], from[GW_K8S_NAME + GW_K8S_NS + 2];
@@ -241,6 +265,7 @@ yyjson_mut_doc *ctrl_target(const struct gw_migration *m, yyjson_val *source, co
 	put_str(doc, notes, "godwit.dev/migration", m->uid);
 	put_str(doc, notes, "godwit.dev/network", network);
 	put_str(doc, notes, "godwit.dev/source-pod", from);
+	note_hooks(doc, notes, source);
 	if (same_name)
 		copy_owners(doc, meta, source);
 	put_str(doc, spec, "runtimeClassName", "godwit");

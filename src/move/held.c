@@ -34,9 +34,9 @@ static struct gw_held *find_locked(struct gw_daemon *d, const char *mig)
 	return NULL;
 }
 
-int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, struct gw_err *e)
+int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, bool object_goes, struct gw_err *e)
 {
-	char path[PATH_MAX + 300];
+	char path[PATH_MAX + 300], text[64];
 	pthread_mutex_lock(&d->lock);
 	bool known = find_locked(d, mig);
 	pthread_mutex_unlock(&d->lock);
@@ -45,8 +45,9 @@ int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, s
 	gw_path(path, sizeof(path), "%s/held", d->cfg.state_dir);
 	int rc = gw_mkdirs(path, e);
 	file_of(d, container, path, sizeof(path));
+	int n = snprintf(text, sizeof(text), "%s%s", mig, object_goes ? GW_HELD_NO_EXEC : "");
 	if (rc == 0)
-		rc = gw_write_file(path, mig, strlen(mig), e);
+		rc = gw_write_file(path, text, (size_t)n, e);
 	struct gw_held *h = rc == 0 ? calloc(1, sizeof(*h)) : NULL;
 	if (h)
 		h->released = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

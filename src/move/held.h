@@ -11,6 +11,10 @@
  * or delete it, because a probe failed or the object is gone. godwit-runtime
  * looks for STATE/held/CONTAINER and then answers that all is well.
  *
+ * It may also ask it to run something in it: a preStop hook, when the object goes. In
+ * one that runs (its name stays, and the commit is still to come) that would end what is
+ * on its way, so nothing is run in such a container.
+ *
  * After the commit the dead copy stays frozen and sealed until the release: if
  * its processes ended while the pod's object is there, kubelet would start the
  * container anew, a second copy. Release: its object is gone or going.
@@ -18,7 +22,11 @@
  * Records are the daemon's, under its lock. Any thread. */
 struct gw_daemon;
 
-int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, struct gw_err *e);
+/* In a record after the migration's id: see object_goes. */
+#define GW_HELD_NO_EXEC "\nno exec\n"
+
+/* object_goes: before the commit; nothing is run in it any more. */
+int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, bool object_goes, struct gw_err *e);
 void gw_held_end(struct gw_daemon *d, const char *mig);     /* the runtime has its way again; none is fine */
 void gw_held_end_pod(struct gw_daemon *d, const char *mig); /* of all containers of its pod */
 /* "NoSuchMigration" when nothing is held for it. May be repeated. */

@@ -308,7 +308,7 @@ void gw_resolve_query(struct gw_daemon *d, struct gw_conn *c, const char *mig)
 static void end_of_claimed(struct gw_daemon *d, struct gw_journal *j)
 {
 	struct gw_err e;
-	if (gw_held_begin(d, j->mig, j->container, &e) < 0)
+	if (gw_held_begin(d, j->mig, j->container, true, &e) < 0)
 		gw_error("the dead copy is not kept from its runtime", kv_str("mig", j->mig), kv_str("reason", e.text));
 	if (gw_held_wait(d, j->mig) < 0)
 		for (;;)

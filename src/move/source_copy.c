@@ -410,7 +410,7 @@ static int wait_claim(struct gw_source *s, struct gw_err *e)
 {
 	gw_progress_phase(s->progress, "Waiting");
 	if (s->o.same_name) {
-		int rc = gw_held_begin(s->d, s->mig, s->container->id, e);
+		int rc = gw_held_begin(s->d, s->mig, s->container->id, true, e);
 		if (rc < 0)
 			return rc;
 	}

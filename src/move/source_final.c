@@ -80,7 +80,7 @@ static int start_dump(struct gw_source *s, struct gw_err *e)
 static int mark_away(struct gw_source *s, struct gw_err *e)
 {
 	char note[200];
-	int rc = gw_held_begin(s->d, s->mig, s->container->id, e);
+	int rc = gw_held_begin(s->d, s->mig, s->container->id, s->o.same_name, e);
 	(void)snprintf(note, sizeof(note), "%s to %s", s->mig, s->peer.name);
 	for (unsigned i = 0; rc == 0 && !s->member && i < s->pod.naddrs; i++)
 		rc = gw_ipam_away_set(s->d->cfg.cni_dir, &s->pod.addrs[i], note, e);

@@ -543,6 +543,26 @@ static bool spread_ignores_affinity(const char *rest_of_spec)
 	return strstr(t, "\"nodeAffinityPolicy\":\"Ignore\"");
 }
 
+static void a_target_knows_which_hooks_have_run(void **state)
+{
+	(void)state;
+	static const char pod[] = "{\"metadata\":{\"name\":\"p\",\"annotations\":{\"godwit.dev/"
+	                          "post-start\":\"old\"}},\"spec\":{\"containers\":["
+	                          "{\"name\":\"a\",\"lifecycle\":{\"postStart\":{\"exec\":{\"command\":[\"sh\",\"-c\","
+	                          "\"x \\\"y\\\"\"]}}}},"
+	                          "{\"name\":\"b\",\"lifecycle\":{\"preStop\":{\"exec\":{\"command\":[\"z\"]}}}}]}}";
+	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
+	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
+	assert_non_null(doc);
+	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", true);
+	yyjson_mut_val *notes =
+	        yyjson_mut_obj_get(yyjson_mut_obj_get(yyjson_mut_doc_get_root(target), "metadata"), "annotations");
+	assert_string_equal(yyjson_mut_get_str(yyjson_mut_obj_get(notes, "godwit.dev/post-start")),
+	                    "{\"a\":[\"sh\",\"-c\",\"x \\\"y\\\"\"]}");
+	gw_auto(mem) char *t = made(true, false);
+	assert_null(strstr(t, "post-start"));
+}
+
 static void a_pinned_pod_is_spread_over_all_nodes(void **state)
 {
 	(void)state;
@@ -596,6 +616,7 @@ int main(void)
 	        cmocka_unit_test(a_pod_that_keeps_its_name_has_its_owner),
 	        cmocka_unit_test(every_alternative_of_its_affinity_names_the_node),
 	        cmocka_unit_test(a_pinned_pod_is_spread_over_all_nodes),
+	        cmocka_unit_test(a_target_knows_which_hooks_have_run),
 	        cmocka_unit_test(a_placeholder_asks_for_the_room_and_runs_nothing),
 	};
 	return cmocka_run_group_tests_name("ctrl/plan", tests, NULL, NULL);
