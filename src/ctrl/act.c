@@ -214,6 +214,28 @@ static yyjson_val *status_of(const struct ctrl_view *v, const char *key)
 	return yyjson_obj_get(yyjson_obj_get(root_of(v->migration), "status"), key);
 }
 
+/* The API server's words for whatever is made in a namespace that is being deleted. */
+static bool is_namespace_going(int rc, const struct gw_err *e)
+{
+	return rc == -EACCES && strstr(e->text, "being terminated");
+}
+
+static int abort_it(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_plan *p, struct gw_err *e)
+{
+	yyjson_mut_doc *doc = gw_status_new();
+	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
+	yyjson_mut_obj_add_bool(doc, o, "abort", true);
+	yyjson_mut_obj_add_strcpy(doc, o, "reason", p->reason);
+	yyjson_mut_obj_add_strcpy(doc, o, "message", p->words);
+	return gw_migration_patch_status(k, m, doc, e);
+}
+
+static int end_with_namespace(struct gw_kube *k, const struct gw_migration *m, struct gw_err *e)
+{
+	static const struct ctrl_plan p = {.reason = "NamespaceGone", .words = "the pod's namespace is being deleted"};
+	return abort_it(k, m, &p, e);
+}
+
 /* The source's object goes at once, its process does not: godwit-runtime keeps
  * kubelet's kill back. In between, the admission policy lets nobody else make a
  * pod of that name. The spec to make it from is kept in the status, for the
@@ -241,7 +263,8 @@ static int hand_over(struct gw_kube *k, const struct gw_migration *m, struct ctr
 	yyjson_arr_iter it = yyjson_arr_iter_with(veil);
 	for (yyjson_val *key; (key = yyjson_arr_iter_next(&it));)
 		yyjson_mut_obj_remove_key(yyjson_mut_obj_get(meta, "labels"), yyjson_get_str(key) ?: "");
-	return create_pod(k, m, doc, e);
+	rc = create_pod(k, m, doc, e);
+	return is_namespace_going(rc, e) ? end_with_namespace(k, m, e) : rc;
 }
 
 static int unveil(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_view *v, struct gw_err *e)
@@ -333,7 +356,9 @@ static int start_anew(struct gw_kube *k, const struct gw_migration *m, struct ct
 	bool owned = yyjson_obj_get(yyjson_obj_get(kept, "metadata"), "ownerReferences");
 	gw_auto(jmut) yyjson_mut_doc *plain = owned ? NULL : ctrl_plain(m, kept);
 	int rc = delete_pod(k, m, m->pod, v->seen.target.uid, 0, e);
-	return rc < 0 || !plain ? rc : create_pod(k, m, gw_take(plain), e);
+	if (rc == 0 && plain)
+		rc = create_pod(k, m, gw_take(plain), e);
+	return is_namespace_going(rc, e) ? 0 : rc;
 }
 
 static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
@@ -358,16 +383,6 @@ static int clean(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 	if (rc == 0) /* how many requests it took */
 		rc = gw_migration_patch_status(k, m, gw_status_new(), e);
 	return rc != 0 ? rc : finalizers(k, m, false, e);
-}
-
-static int abort_it(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_plan *p, struct gw_err *e)
-{
-	yyjson_mut_doc *doc = gw_status_new();
-	yyjson_mut_val *o = yyjson_mut_doc_get_root(doc);
-	yyjson_mut_obj_add_bool(doc, o, "abort", true);
-	yyjson_mut_obj_add_strcpy(doc, o, "reason", p->reason);
-	yyjson_mut_obj_add_strcpy(doc, o, "message", p->words);
-	return gw_migration_patch_status(k, m, doc, e);
 }
 
 static int ask_target(struct gw_kube *k, const struct gw_migration *m, const struct ctrl_plan *p, struct gw_err *e)

@@ -1,6 +1,8 @@
 #include "ctrl/observe.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -182,6 +184,53 @@ static int look_target(struct gw_kube *k, const struct gw_migration *m, struct c
 	return rc;
 }
 
+static int64_t ordinal_of(const char *pod)
+{
+	const char *dash = strrchr(pod, '-');
+	return dash ? strtoll(dash + 1, NULL, 10) : 0;
+}
+
+/* Somebody has deleted the target of a hand-over. Made again for a StatefulSet that is gone
+ * or wants fewer, it would be deleted again, without end, and its process run on for nobody. */
+static int look_owner(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, struct gw_err *e)
+{
+	char path[700];
+	yyjson_val *status = yyjson_obj_get(yyjson_doc_get_root(v->migration), "status");
+	yyjson_val *meta = yyjson_obj_get(yyjson_obj_get(status, "successor"), "metadata"), *ref = NULL;
+	yyjson_arr_iter it = yyjson_arr_iter_with(yyjson_obj_get(meta, "ownerReferences"));
+	for (yyjson_val *o; (o = yyjson_arr_iter_next(&it));)
+		if (gw_json_bool(o, "controller", false) && !strcmp(gw_json_str(o, "kind", ""), "StatefulSet"))
+			ref = o;
+	if (!ref)
+		return 0;
+	gw_auto(jdoc) yyjson_doc *doc = NULL;
+	const char *name = gw_json_str(ref, "name", "");
+	(void)snprintf(path, sizeof(path), "/apis/apps/v1/namespaces/%s/statefulsets/%s", m->namespace, name);
+	int rc = gw_kube_get(k, path, &doc, e);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	yyjson_val *o = rc < 0 ? NULL : yyjson_doc_get_root(doc), *spec = yyjson_obj_get(o, "spec");
+	meta = yyjson_obj_get(o, "metadata");
+	int64_t first = gw_json_i64(yyjson_obj_get(spec, "ordinals"), "start", 0);
+	if (!o || yyjson_obj_get(meta, "deletionTimestamp") ||
+	    strcmp(gw_json_str(meta, "uid", ""), gw_json_str(ref, "uid", "")) != 0)
+		(void)snprintf(v->seen.unwanted_words, sizeof(v->seen.unwanted_words),
+		               "StatefulSet %s was deleted while its pod was handed over", name);
+	else if (ordinal_of(m->pod) - first >= gw_json_i64(spec, "replicas", 1))
+		(void)snprintf(
+		        v->seen.unwanted_words, sizeof(v->seen.unwanted_words),
+		        "StatefulSet %s wants no such pod any more: it was scaled down while the pod was handed over",
+		        name);
+	return 0;
+}
+
+static bool is_targetless(const struct ctrl_view *v, const struct gw_migration *m)
+{
+	const struct ctrl_pod *t = &v->seen.target;
+	return !strcmp(m->method, "SameName") && !strcmp(m->phase, "HandOver") && !v->seen.source.exists &&
+	       v->migration && (!t->exists || t->terminating || strcmp(t->migration, m->uid) != 0);
+}
+
 int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_view *v, bool live, struct gw_err *e)
 {
 	char path[700];
@@ -208,6 +257,9 @@ int ctrl_observe(struct gw_kube *k, const struct gw_migration *m, struct ctrl_vi
 	/* Of the same name, but another: the source is gone. */
 	if (m->source_uid[0] && strcmp(v->seen.source.uid, m->source_uid) != 0)
 		v->seen.source = (struct ctrl_pod){0};
+	rc = is_targetless(v, m) ? look_owner(k, m, v, e) : 0;
+	if (rc < 0)
+		return rc;
 	v->seen.phase_age_s = phase_age(o);
 	v->seen.agent_told = gw_json_bool(yyjson_obj_get(o, "status"), "abort", false);
 	return 0;

@@ -162,8 +162,12 @@ static struct ctrl_plan under_way(const struct ctrl_seen *s)
 	/* A pod whose name stays has no object to go back to once that is gone: it moves on,
 	 * unless it cannot and somebody gives its memory up. */
 	bool handed = is(s, "HandOver") && same_name(s) && !s->source.exists;
-	if (unwanted(s) && (!handed || !strcmp(s->m->reason, "StillTrying")))
+	if (unwanted(s) && !handed)
 		return ask_end(s, "Cancelled", "cancelled");
+	if (unwanted(s) && !strcmp(s->m->reason, "StillTrying"))
+		return ask_end(s, "GivenUp", "its memory was given up, as nothing else was left");
+	if (handed && s->unwanted_words[0])
+		return ask_end(s, "OwnerGone", s->unwanted_words);
 	if (is(s, "HandOver") && (s->source.exists || !ours(s, &s->target)))
 		return act(CTRL_HAND_OVER);
 	if (is(s, "PreCopy") && !ours(s, &s->target))

@@ -93,6 +93,9 @@ struct ctrl_seen {
 	/* after the commit: the source is a Job's, whose podReplacementPolicy is now */
 	bool of_job;
 	bool veiled; /* SameName: the target lacks labels it is to have */
+	/* SameName, the source's object is gone and so is the target's: does the owner still want a pod
+	 * of that name? "" it does, or why not */
+	char unwanted_words[300];
 	char job_policy[32];
 	int64_t phase_age_s; /* since the last change */
 	bool agent_told;     /* ABORT was said */

@@ -300,6 +300,19 @@ static bool is_asked_to_end(struct job *j)
 	return !heard_latest(&j->a->heard, j->m.uid, &now) || now.abort;
 }
 
+/* The controller's reason to call it off, "" for none. Where that is that nobody wants the process
+ * any more, whose object is gone, it ends before that is said: another of its name may begin then. */
+static void why_called_off(struct job *j, char out[64])
+{
+	static const char *const given_up[] = {"OwnerGone", "NamespaceGone", "GivenUp"};
+	struct gw_migration now;
+	bool called_off = heard_latest(&j->a->heard, j->m.uid, &now) && now.abort;
+	(void)snprintf(out, 64, "%s", called_off ? now.reason : "");
+	for (size_t i = 0; i < gw_countof(given_up); i++)
+		if (!strcmp(out, given_up[i]))
+			gw_held_kill_pod(j->a->d, j->m.uid);
+}
+
 /* A godwitd before this one was at it. */
 static bool wait_recovered(struct job *j)
 {
@@ -403,8 +416,12 @@ static void move_until_it_ends(struct job *j)
 		if (!ended || has_moved_before(j, &r))
 			return;
 	} while (try_again(j, &r, handed, ++tries));
-	const char *end = !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
-	           *reason = r.err.code[0] ? r.err.code : "MigrationFailed";
+	char called_off[64];
+	why_called_off(j, called_off);
+	const char *end = called_off[0] || !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
+	           *reason = called_off[0]   ? called_off
+	                     : r.err.code[0] ? r.err.code
+	                                     : "MigrationFailed";
 	gw_metrics_ended(j->a->metrics, end, reason, 0, r.bytes);
 	tell_phase(j, end, reason, r.err.text);
 	gw_held_end_pod(j->a->d, j->m.uid);
@@ -415,6 +432,8 @@ static void *move_main(void *arg)
 	struct job *j = arg;
 	bool free_hand = wait_recovered(j);
 	if (free_hand && (j->m.cancel || j->m.deleting || j->m.abort)) {
+		char called_off[64];
+		why_called_off(j, called_off);
 		tell_phase(j, "Cancelled", j->m.reason[0] ? j->m.reason : "Cancelled",
 		           "called off before pre-copy began");
 		gw_held_end_pod(j->a->d, j->m.uid);
