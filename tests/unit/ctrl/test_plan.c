@@ -196,6 +196,7 @@ static void every_refusal_has_its_reason(void **state)
 	        {"DaemonSet", {.exists = true, .owner_kind = "DaemonSet"}},
 	        {"UnknownOwner", {.exists = true, .owner_kind = "Rollout"}},
 	        {"HostNetwork", {.exists = true, .host_network = true}},
+	        {"HttpHook", {.exists = true, .running = true, .http_hook = true}},
 	        {"NotRunning", {.exists = true, .ended = true}},
 	        {"NotRunning", {.exists = true, .running = true, .terminating = true}},
 	        {"SeveralContainers", {.exists = true, .running = true, .containers = 17, .running_containers = 17}},
@@ -357,6 +358,25 @@ static void a_handed_over_name_is_given_up_only_when_it_cannot_move(void **state
 	assert_int_equal(ctrl_plan(&w.s).action, CTRL_ABORT);
 	w.m.cancel = false;
 	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+}
+
+static void a_handed_over_name_that_nobody_wants_is_not_made_again(void **state)
+{
+	(void)state;
+	struct sweep w;
+	set(&w, 0, "HandOver", "SameName");
+	w.s.m = &w.m;
+	w.m.finalized = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_HAND_OVER);
+	(void)snprintf(w.s.unwanted_words, sizeof(w.s.unwanted_words), "it was deleted");
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_ABORT);
+	assert_string_equal(ctrl_plan(&w.s).reason, "OwnerGone");
+	w.s.agent_told = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_NOTHING);
+	/* The source still has its object: nothing has been handed over. */
+	w.s.agent_told = false;
+	w.s.source.exists = true;
+	assert_int_equal(ctrl_plan(&w.s).action, CTRL_HAND_OVER);
 }
 
 static void a_workloads_pod_is_chosen_before_it_is_judged(void **state)
@@ -606,6 +626,7 @@ int main(void)
 	        cmocka_unit_test(a_jobs_pod_leaves_while_the_job_waits_and_joins_when_it_has_left),
 	        cmocka_unit_test(a_veil_is_lifted_after_the_commit_when_the_pod_is_ready),
 	        cmocka_unit_test(a_handed_over_name_is_given_up_only_when_it_cannot_move),
+	        cmocka_unit_test(a_handed_over_name_that_nobody_wants_is_not_made_again),
 	        cmocka_unit_test(a_workloads_pod_is_chosen_before_it_is_judged),
 	        cmocka_unit_test(a_selector_is_written_as_a_list_asks_for_it),
 	        cmocka_unit_test(events_follow_from_the_status_alone),
