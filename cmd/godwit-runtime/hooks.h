@@ -13,10 +13,10 @@
  * before the commit the second must not (move/held.h). A hook that is an HTTP request
  * passes no runtime: such pods do not move (reason HttpHook). */
 
+#define HOOKS_MARK "post-start" /* in the state folder: STATE/post-start/ID, the words of the hook */
+
 /* Remember the hook of a container that a migration fills, if it has one. */
 int hooks_expect(const char *id, yyjson_val *annotations, struct gw_err *e);
-/* Is this exec that hook? Once; true: it is done, as far as whoever asked can tell. */
-bool hooks_done(const struct cmdline *c);
-void hooks_forget(const char *id);
-/* Is nothing to be run in it? */
-bool hooks_barred(const char *id);
+/* Of an exec: 1 it was that hook, and is done as far as whoever asked can tell (once); 0 it is
+ * runc's; < 0 refused, since nothing is to be run there, or the hook can't be answered for. */
+int hooks_exec(const struct cmdline *c, struct gw_err *e);

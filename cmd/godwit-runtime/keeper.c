@@ -99,9 +99,7 @@ pid_t keeper_start(const struct keeper_does *k, const char *id, const char *pid_
 		return gw_fail(e, GW_SYS, errno, "start a keeper");
 	if (keeper == 0)
 		keep(k, id, pid_file);
-	char text[PID_TEXT_MAX];
-	int n = snprintf(text, sizeof(text), "%d", keeper);
-	int rc = gw_write_file(mark, text, (size_t)n, e);
+	int rc = write_pid(mark, keeper, e);
 	if (rc < 0) {
 		(void)kill(keeper, SIGKILL);
 		return rc;

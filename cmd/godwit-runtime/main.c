@@ -83,19 +83,6 @@ static bool find_runc(char *out, size_t size)
 	return false;
 }
 
-static bool marked(const char *kind, const char *id)
-{
-	char path[PATH_MAX];
-	return state_path(path, sizeof(path), kind, id) && access(path, F_OK) == 0;
-}
-
-static void unmark(const char *kind, const char *id)
-{
-	char path[PATH_MAX];
-	if (state_path(path, sizeof(path), kind, id))
-		(void)unlink(path);
-}
-
 /* What is to run in a container that a keeper stands for (a probe, postStart) finds it in a moment. */
 static void wait_until_real(const char *id)
 {
@@ -113,6 +100,7 @@ static bool end_kept(const char *id)
 			continue;
 		keeper_end(id);
 		unmark("restored", id);
+		unmark(HOOKS_MARK, id);
 		return true;
 	}
 	return false;
@@ -139,13 +127,12 @@ int main(int argc, char **argv)
 		return 0;
 	if (c.command && (!strcmp(c.command, "exec") || !strcmp(c.command, "update")))
 		wait_until_real(c.id);
-	if (c.command && !strcmp(c.command, "exec") && hooks_barred(c.id)) {
-		struct gw_err e;
-		(void)gw_fail(&e, GW_RETRY, EBUSY, "container %s is on its way to another node", c.id);
-		return cmdline_complain(&c, &e);
+	if (c.command && !strcmp(c.command, "exec")) {
+		struct gw_err e = {.class = GW_OK};
+		int rc = hooks_exec(&c, &e);
+		if (rc != 0)
+			return rc < 0 ? cmdline_complain(&c, &e) : 0;
 	}
-	if (c.command && !strcmp(c.command, "exec") && hooks_done(&c))
-		return 0;
 	bool ends = c.command && (!strcmp(c.command, "kill") || !strcmp(c.command, "delete"));
 	if (ends && marked("held", c.id))
 		return 0;
@@ -154,7 +141,7 @@ int main(int argc, char **argv)
 	if (ends)
 		unmark("restored", c.id);
 	if (c.command && !strcmp(c.command, "delete"))
-		hooks_forget(c.id);
+		unmark(HOOKS_MARK, c.id);
 	if (argc == 1 || (!c.command && argc == 2 && !strcmp(argv[1], "--help")))
 		return fputs(usage, stdout) < 0;
 	if (!find_runc(runc, sizeof(runc))) {

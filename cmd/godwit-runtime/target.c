@@ -34,6 +34,38 @@ bool state_path(char *out, size_t size, const char *kind, const char *id)
 	return n > 0 && (size_t)n < size;
 }
 
+bool marked(const char *kind, const char *id)
+{
+	char path[PATH_MAX];
+	return state_path(path, sizeof(path), kind, id) && access(path, F_OK) == 0;
+}
+
+int mark(const char *kind, const char *id, const char *text, struct gw_err *e)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	(void)snprintf(dir, sizeof(dir), "%s/%s", state_dir(), kind);
+	int rc = gw_mkdirs(dir, e);
+	if (rc < 0)
+		return rc;
+	if (!state_path(path, sizeof(path), kind, id))
+		return gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", id);
+	return gw_write_file(path, text, strlen(text), e);
+}
+
+void unmark(const char *kind, const char *id)
+{
+	char path[PATH_MAX];
+	if (state_path(path, sizeof(path), kind, id))
+		(void)unlink(path);
+}
+
+int write_pid(const char *path, pid_t pid, struct gw_err *e)
+{
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%d", pid);
+	return gw_write_file(path, text, (size_t)n, e);
+}
+
 static int ask(yyjson_mut_doc *req, yyjson_doc **out, struct gw_err *e)
 {
 	char path[PATH_MAX], line[ANSWER_MAX];
@@ -169,18 +201,6 @@ static int become_restore(const struct cmdline *c, const char *runc, yyjson_val 
 	return gw_fail(e, GW_SYS, errno, "run %s", runc);
 }
 
-static int mark_restored(const char *id, struct gw_err *e)
-{
-	char dir[PATH_MAX], path[PATH_MAX];
-	gw_path(dir, sizeof(dir), "%s/restored", state_dir());
-	int rc = gw_mkdirs(dir, e);
-	if (rc < 0)
-		return rc;
-	if (!state_path(path, sizeof(path), "restored", id))
-		return gw_fail(e, GW_INPUT, EINVAL, "\"%s\" is no container's id", id);
-	return gw_write_file(path, "", 0, e);
-}
-
 /* One container that a migration fills. */
 struct target {
 	const struct cmdline *c;
@@ -272,7 +292,7 @@ static void enter_cgroup(const struct target *t)
 
 static int leave_keeper(const struct target *t, struct gw_err *e)
 {
-	char dir[PATH_MAX], pid_file[PATH_MAX + 16], text[32];
+	char dir[PATH_MAX], pid_file[PATH_MAX + 16];
 	const struct keeper_does does = {.body = body, .failed = say_why, .ctx = (void *)(uintptr_t)t};
 	(void)snprintf(dir, sizeof(dir), "%s/kept", state_dir());
 	real_pid_file(t, pid_file, sizeof(pid_file));
@@ -280,14 +300,13 @@ static int leave_keeper(const struct target *t, struct gw_err *e)
 	if (rc == 0)
 		rc = hooks_expect(t->c->id, notes_of(t), e);
 	if (rc == 0)
-		rc = mark_restored(t->c->id, e);
+		rc = mark("restored", t->c->id, "", e);
 	if (rc == 0)
 		enter_cgroup(t);
 	pid_t keeper = rc < 0 ? rc : keeper_start(&does, t->c->id, pid_file, e);
 	if (keeper < 0)
 		return keeper;
-	int n = snprintf(text, sizeof(text), "%d", keeper);
-	rc = t->pid_file[0] ? gw_write_file(t->pid_file, text, (size_t)n, e) : 0;
+	rc = t->pid_file[0] ? write_pid(t->pid_file, keeper, e) : 0;
 	if (rc == 0)
 		_exit(0);
 	return rc;

@@ -1,6 +1,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "cmdline.h"
 
@@ -15,3 +16,9 @@ int target_create(const struct cmdline *c, const char *runc, struct gw_err *e);
 const char *state_dir(void);
 /* STATE/KIND/ID; false: no usable id. */
 bool state_path(char *out, size_t size, const char *kind, const char *id);
+/* Marks of a container: files of that name (docs/state.md). */
+bool marked(const char *kind, const char *id);
+int mark(const char *kind, const char *id, const char *text, struct gw_err *e);
+void unmark(const char *kind, const char *id);
+/* Where a container runtime looks for the process that it has asked for. */
+int write_pid(const char *path, pid_t pid, struct gw_err *e);

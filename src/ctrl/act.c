@@ -233,6 +233,7 @@ static int abort_it(struct gw_kube *k, const struct gw_migration *m, const struc
 static int end_with_namespace(struct gw_kube *k, const struct gw_migration *m, struct gw_err *e)
 {
 	static const struct ctrl_plan p = {.reason = "NamespaceGone", .words = "the pod's namespace is being deleted"};
+	gw_info("handed over in a namespace that is being deleted", kv_str("name", m->name));
 	return abort_it(k, m, &p, e);
 }
 

@@ -96,8 +96,10 @@ static bool chooses_nodes(yyjson_mut_val *spec)
  * spread well wherever it goes. With an affinity of its own that can't be told apart. */
 static void spread_over_all(yyjson_mut_doc *doc, yyjson_mut_val *spec)
 {
+	if (chooses_nodes(spec))
+		return;
 	yyjson_mut_arr_iter it = yyjson_mut_arr_iter_with(yyjson_mut_obj_get(spec, "topologySpreadConstraints"));
-	for (yyjson_mut_val *c; !chooses_nodes(spec) && (c = yyjson_mut_arr_iter_next(&it));)
+	for (yyjson_mut_val *c; (c = yyjson_mut_arr_iter_next(&it));)
 		put_str(doc, c, "nodeAffinityPolicy", "Ignore");
 }
 
@@ -231,7 +233,7 @@ static void keep_sidecars(yyjson_mut_doc *doc, yyjson_mut_val *spec)
 static void note_hooks(yyjson_mut_doc *doc, yyjson_mut_val *notes, yyjson_val *source)
 {
 	static const char *const lists[] = {"containers", "initContainers"};
-	yyjson_mut_doc *all = yyjson_mut_doc_new(NULL);
+	gw_auto(jmut) yyjson_mut_doc *all = yyjson_mut_doc_new(NULL);
 	yyjson_mut_val *o = yyjson_mut_obj(all);
 	yyjson_mut_doc_set_root(all, o);
 	for (size_t i = 0; i < gw_countof(lists); i++) {
@@ -244,10 +246,9 @@ static void note_hooks(yyjson_mut_doc *doc, yyjson_mut_val *notes, yyjson_val *s
 				                   yyjson_val_mut_copy(all, words));
 		}
 	}
-	gw_auto(mem) char *text = yyjson_mut_obj_size(o) ? yyjson_mut_write(all, 0, NULL) : NULL;
+	gw_auto(mem) char *text = yyjson_mut_obj_size(o) ? gw_json_text(all, NULL) : NULL;
 	if (text)
 		put_str(doc, notes, "godwit.dev/post-start", text);
-	yyjson_mut_doc_free(all);
 }
 
 yyjson_mut_doc *ctrl_target(const struct gw_migration *m, yyjson_val *source, const char *network, bool same_name)

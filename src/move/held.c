@@ -105,29 +105,17 @@ void gw_held_end_pod(struct gw_daemon *d, const char *mig)
 		;
 }
 
-static void kill_container(const char *runc_root, const char *id)
+void gw_held_kill(struct gw_daemon *d, const char *container)
 {
 	struct gw_container *c = NULL;
 	struct gw_err e;
-	int rc = gw_container_load(runc_root, id, &c, &e);
+	int rc = gw_container_load(d->cfg.runc_root, container, &c, &e);
+	bool is_over = rc < 0 && (!strcmp(e.code, "NoSuchContainer") || !strcmp(e.code, "NotRunning"));
 	if (rc == 0)
 		rc = gw_freezer_kill(c->freezer_dir, KILL_TIMEOUT_MS, &e);
-	if (rc < 0)
-		gw_warn("container not ended", kv_str("container", id), kv_str("reason", e.text));
+	if (rc < 0 && !is_over)
+		gw_warn("container not ended", kv_str("container", container), kv_str("reason", e.text));
 	gw_container_free(c);
-}
-
-void gw_held_kill_pod(struct gw_daemon *d, const char *mig)
-{
-	char ids[GW_GROUP_MAX][256];
-	unsigned n = 0;
-	pthread_mutex_lock(&d->lock);
-	for (struct gw_held *h = d->held; h && n < GW_GROUP_MAX; h = h->next)
-		if (gw_group_is_of(h->mig, mig))
-			(void)snprintf(ids[n++], sizeof(ids[0]), "%s", h->container);
-	pthread_mutex_unlock(&d->lock);
-	for (unsigned i = 0; i < n; i++)
-		kill_container(d->cfg.runc_root, ids[i]);
 }
 
 int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e)

@@ -29,10 +29,11 @@ struct gw_daemon;
 int gw_held_begin(struct gw_daemon *d, const char *mig, const char *container, bool object_goes, struct gw_err *e);
 void gw_held_end(struct gw_daemon *d, const char *mig);     /* the runtime has its way again; none is fine */
 void gw_held_end_pod(struct gw_daemon *d, const char *mig); /* of all containers of its pod */
-/* End them: their object is gone, and nobody wants them any more. kubelet has had its answer
+/* End a container whose object is gone and that nobody wants any more. kubelet has had its answer
  * to a kill, and comes back for what still runs after a minute or so; meanwhile another pod of
- * that name may have begun. Blocks until they have ended. */
-void gw_held_kill_pod(struct gw_daemon *d, const char *mig);
+ * that name may have begun. Also one that a godwitd before this one has held. Blocks until it has
+ * ended; it is fine if it had. */
+void gw_held_kill(struct gw_daemon *d, const char *container);
 /* "NoSuchMigration" when nothing is held for it. May be repeated. */
 int gw_held_release(struct gw_daemon *d, const char *mig, struct gw_err *e);
 /* Is there a dead copy of this migration that waits for its release? */

@@ -300,17 +300,25 @@ static bool is_asked_to_end(struct job *j)
 	return !heard_latest(&j->a->heard, j->m.uid, &now) || now.abort;
 }
 
-/* The controller's reason to call it off, "" for none. Where that is that nobody wants the process
- * any more, whose object is gone, it ends before that is said: another of its name may begin then. */
-static void why_called_off(struct job *j, char out[64])
+/* The controller's reason to call it off; "" for none. */
+static void called_off(struct job *j, char out[64])
+{
+	struct gw_migration now;
+	bool is = heard_latest(&j->a->heard, j->m.uid, &now) && now.abort;
+	(void)snprintf(out, 64, "%s", is ? now.reason : "");
+}
+
+/* Does nobody want the process any more, whose object is gone? Then it ends, before that is said:
+ * another of its name may begin then. */
+static bool give_up(struct job *j, const char *reason)
 {
 	static const char *const given_up[] = {"OwnerGone", "NamespaceGone", "GivenUp"};
-	struct gw_migration now;
-	bool called_off = heard_latest(&j->a->heard, j->m.uid, &now) && now.abort;
-	(void)snprintf(out, 64, "%s", called_off ? now.reason : "");
+	bool is = false;
 	for (size_t i = 0; i < gw_countof(given_up); i++)
-		if (!strcmp(out, given_up[i]))
-			gw_held_kill_pod(j->a->d, j->m.uid);
+		is |= !strcmp(reason, given_up[i]);
+	for (unsigned i = 0; is && i < j->m.ncontainers; i++)
+		gw_held_kill(j->a->d, j->m.containers[i].id);
+	return is;
 }
 
 /* A godwitd before this one was at it. */
@@ -416,12 +424,12 @@ static void move_until_it_ends(struct job *j)
 		if (!ended || has_moved_before(j, &r))
 			return;
 	} while (try_again(j, &r, handed, ++tries));
-	char called_off[64];
-	why_called_off(j, called_off);
-	const char *end = called_off[0] || !strcmp(r.phase, "Cancelled") ? "Cancelled" : "Failed",
-	           *reason = called_off[0]   ? called_off
-	                     : r.err.code[0] ? r.err.code
-	                                     : "MigrationFailed";
+	char off[64];
+	called_off(j, off);
+	bool cancelled = give_up(j, off) || !strcmp(r.phase, "Cancelled");
+	const char *end = cancelled ? "Cancelled" : "Failed", *reason = cancelled && off[0] ? off
+	                                                                : r.err.code[0]     ? r.err.code
+	                                                                                    : "MigrationFailed";
 	gw_metrics_ended(j->a->metrics, end, reason, 0, r.bytes);
 	tell_phase(j, end, reason, r.err.text);
 	gw_held_end_pod(j->a->d, j->m.uid);
@@ -432,10 +440,10 @@ static void *move_main(void *arg)
 	struct job *j = arg;
 	bool free_hand = wait_recovered(j);
 	if (free_hand && (j->m.cancel || j->m.deleting || j->m.abort)) {
-		char called_off[64];
-		why_called_off(j, called_off);
-		tell_phase(j, "Cancelled", j->m.reason[0] ? j->m.reason : "Cancelled",
-		           "called off before pre-copy began");
+		char off[64];
+		called_off(j, off);
+		(void)give_up(j, off);
+		tell_phase(j, "Cancelled", off[0] ? off : "Cancelled", "called off before pre-copy began");
 		gw_held_end_pod(j->a->d, j->m.uid);
 	} else if (free_hand) {
 		move_until_it_ends(j);

@@ -13,11 +13,9 @@ exec 3>&1 # for what is noted inside a check
 spec='{"terminationGracePeriodSeconds": 8, "runtimeClassName": "godwit", "containers": [{"name": "c", "image": "kube.test/busybox:1", "command": ["sh", "-c", "trap \"exit 3\" TERM; while :; do n=$((n + 1)); echo $n >/disk/n; sleep 0.05; done"],
 	"lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", "echo start >>/disk/hooks"]}}, "preStop": {"exec": {"command": ["sh", "-c", "echo stop >>/disk/hooks; echo stopped by its hook >/proc/1/fd/1; kill -TERM 1; sleep 1"]}}},
 	"volumeMounts": [{"name": "disk", "mountPath": "/disk"}]}], "volumes": [{"name": "disk", "emptyDir": {}}]}'
-move() { mig "$1" "$2" "$3" && ends "$1" Succeeded && echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3; }
 in_pod() { kn exec "$1" -- sh -c "$2"; }
 restarts() { kn get pod "$1" -o 'jsonpath={.status.containerStatuses[0].restartCount}'; }
 counts() { local a b; a=$(in_pod "$1" 'cat /disk/n'); sleep 0.5; b=$(in_pod "$1" 'cat /disk/n'); [ "$b" -gt "$a" ] && [ "$a" -gt "$2" ] || { echo "$2, then $a, then $b"; return 1; }; }
-refused() { mig "$1" "$2" "$3" && ends "$1" Failed && [ "$(st "$1" reason)" = "$4" ] || { kn get migration "$1" -o json | jq '.status | {phase, reason, message}'; return 1; }; }
 
 put_godwit
 

@@ -9,12 +9,6 @@ export GODWIT_LAB=${GODWIT_LAB_MIG:-${GODWIT_LAB:-godwit-test}-mig}
 need_kube --cni none
 plan 60
 exec 3>&1 # for what is noted inside a check
-nothing_left() {
-	local n
-	for n in "${NODES[@]}"; do
-		[ -z "$(on "$n" sh -c 'ls /run/godwit/journal /run/godwit/held /run/godwit/mig 2>/dev/null | grep -v :$ | grep .')" ] || { echo "$n:"; on "$n" find /run/godwit; return 1; }
-	done
-}
 events_of() { kn get events --field-selector "involvedObject.kind=$1,reason=$2" -o name | wc -l; }
 
 put_godwit
@@ -79,9 +73,6 @@ check "its client kept its connection and its keys" content solo
 kn delete pod solo --wait=false >/dev/null
 
 # ---- what is refused, and why
-refused() { # NAME POD NODE REASON
-	mig "$1" "$2" "$3" && ends "$1" Failed && [ "$(st "$1" reason)" = "$4" ] || { kn get migration "$1" -o json | jq .status; return 1; }
-}
 check "to a node that does not exist: NoSuchNode" refused no-1 "$(pod_of web)" node-x NoSuchNode
 check "to where it is: SameNode" refused no-2 "$(pod_of web)" "$(node_of "$(pod_of web)")" SameNode
 check "a pod that does not exist: NoSuchPod" refused no-3 nobody node-b NoSuchPod

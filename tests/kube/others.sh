@@ -8,19 +8,13 @@ export GODWIT_LAB=${GODWIT_LAB_OTHERS:-${GODWIT_LAB:-godwit-test}-others}
 . "$(dirname "$0")/workloads.sh"
 [ -x "$GW/bin/godwit-controller" ] || skip_all "godwit is not built (tools/build)"
 need_kube --cni none
-plan 48
+plan 56
 exec 3>&1 # for what is noted inside a check
 SLOW='.spec.options.bandwidth = 20000'
 # Under way, in its pre-copy, for as long as one likes.
 under_way() { mig "$1" "$2" "$3" "$SLOW" && retry 40 phase_is "$1" PreCopy; }
 programs() { for n in "${NODES[@]}"; do on "$n" sh -c 'pgrep -x redis-server | wc -l'; done | awk '{ n += $1 } END { print n }'; }
 want_programs() { [ "$(programs)" = "$1" ] || { echo "$(programs) programs"; kn get pods -o wide; return 1; }; }
-nothing_left() {
-	local n
-	for n in "${NODES[@]}"; do
-		[ -z "$(on "$n" sh -c 'ls /run/godwit/journal /run/godwit/held /run/godwit/mig 2>/dev/null | grep -v :$ | grep .')" ] || { echo "$n:"; on "$n" find /run/godwit; return 1; }
-	done
-}
 is_over() { retry 120 over "$1" && [ "$(st "$1" phase)" != Succeeded ] && echo "# $1: $(st "$1" phase), $(st "$1" reason)" >&3 || { kn get migration "$1" -o json | jq '.status | {phase, reason, message}'; return 1; }; }
 settled() { # PROGRAMS: as many run, each in a pod that is Ready, and nothing is left
 	retry 120 want_programs "$1" && retry 60 nothing_left && { [ "$1" = 0 ] || retry 60 all_ready "$1"; }
@@ -69,37 +63,41 @@ check "nothing runs" settled 0
 kn delete statefulset db --wait=false >/dev/null
 
 # ---- in the freeze, and after the commit
-hang() { on "$1" sh -c "echo '$2 hang' >/run/godwit/fault"; } # NODE POINT
-stands() { on "$1" grep -q "point=$2 " /var/log/godwitd.log; }
+frozen() { # NAME POD: on node-a, under way to node-b, and it stays so for a while
+	on node-a sh -c ": >/var/log/godwitd.log; echo 'source-restored hang' >/run/godwit/fault"
+	mig "$1-1" "$2" node-b
+	check "it is frozen" retry 60 reached node-a source-restored
+}
 check "a Deployment's pod starts" owned Deployment cold node-a "$one"
-on node-a sh -c ': >/var/log/godwitd.log'
-hang node-a source-restored
-mig cold-1 "$(pod_of cold)" node-b
-check "it is frozen" retry 60 stands node-a source-restored
+frozen cold "$(pod_of cold)"
 kn delete deployment cold --wait=false >/dev/null
 check "its Deployment is deleted then: the migration is over" retry 120 over cold-1
 echo "# cold-1: $(st cold-1 phase), $(st cold-1 reason)"
 check "nothing runs" settled 0
-check "a StatefulSet's pod starts" owned StatefulSet ice node-a "$one"
-on node-a sh -c ': >/var/log/godwitd.log'
-hang node-a source-restored
-mig ice-1 ice-0 node-b
-check "it is frozen" retry 60 stands node-a source-restored
+# The object of a pod whose name stays is gone by then.
+frozen_set() { # NAME
+	check "a StatefulSet's pod starts" owned StatefulSet "$1" node-a "$one"
+	frozen "$1" "$1-0"
+}
+set_over() { # NAME WORDS
+	check "$2 then: the migration is over" retry 120 over "$1-1"
+	is "for that reason" "$(st "$1-1" phase) $(st "$1-1" reason)" "Cancelled OwnerGone"
+	check "nothing runs" settled 0
+}
+frozen_set ice
 kn delete statefulset ice --wait=false >/dev/null
-check "its StatefulSet is deleted then: the migration is over" retry 120 over ice-1
-echo "# ice-1: $(st ice-1 phase), $(st ice-1 reason)"
-check "nothing runs" settled 0
-check "a StatefulSet's pod starts" owned StatefulSet few node-a "$one"
-on node-a sh -c ': >/var/log/godwitd.log'
-hang node-a source-restored
-mig few-1 few-0 node-b
-check "it is frozen" retry 60 stands node-a source-restored
+set_over ice "its StatefulSet is deleted"
+frozen_set few
 kn scale statefulset few --replicas=0 >/dev/null
 kn delete pod few-0 --grace-period=0 --force >/dev/null 2>&1
-check "it is scaled down then: the migration is over" retry 120 over few-1
-echo "# few-1: $(st few-1 phase), $(st few-1 reason)"
-check "nothing runs" settled 0
+set_over few "it is scaled down"
 kn delete statefulset few --wait=false >/dev/null
+# A godwitd that does not know any more what it has held.
+frozen_set old
+gw_stop node-a KILL
+kn delete statefulset old --wait=false >/dev/null
+gw_agent node-a
+set_over old "godwitd of the source is killed and its StatefulSet deleted"
 check "a Deployment's pod starts" owned Deployment late node-a "$one"
 mig late-1 "$(pod_of late)" node-b
 committed() { [ "$(st late-1 phase)" = Committed ] || over late-1; }
@@ -110,12 +108,14 @@ echo "# late-1: $(st late-1 phase), $(st late-1 reason)"
 check "one new pod runs" settled 1
 check "the next move is under way" under_way ns-1 "$(pod_of late)" "$([ "$(node_of "$(pod_of late)")" = node-b ] && echo node-c || echo node-b)"
 check "a bare pod starts" bare solo node-a "$one"
-on node-a sh -c ': >/var/log/godwitd.log'
-hang node-a source-restored
-mig ns-2 solo node-b
-check "it is frozen, its object gone" retry 60 stands node-a source-restored
+on node-b sh -c 'echo "dest-restored failing" >/run/godwit/fault'
+mig solo-1 solo node-b
+tried() { [ "$(st solo-1 reason)" = TryingAgain ]; }
+check "its move does not succeed, and its object is gone" retry 120 tried
 k delete namespace "$NS" --wait=false >/dev/null
 gone() { ! k get namespace "$NS" >/dev/null 2>&1; }
 check "its namespace is deleted: it goes" retry 240 gone
 check "no program runs" retry 60 want_programs 0
 check "nothing is left on any node" retry 60 nothing_left
+on node-b rm -f /run/godwit/fault
+check "the bare pod's hand-over ended with it" on control grep "handed over in a namespace that is being deleted" /var/log/godwit-controller.log

@@ -10,10 +10,6 @@ export GODWIT_LAB=${GODWIT_LAB_PLACE:-${GODWIT_LAB:-godwit-test}-place}
 need_kube --cni none
 plan 49
 exec 3>&1 # for what is noted inside a check
-refused() { # NAME POD NODE REASON [WORDS]
-	mig "$1" "$2" "$3" && ends "$1" Failed && [ "$(st "$1" reason)" = "$4" ] && st "$1" message | grep -F -- "${5:-}" >/dev/null || { kn get migration "$1" -o json | jq '.status | {phase, reason, message}'; return 1; }
-}
-move() { mig "$1" "$2" "$3" && ends "$1" Succeeded && echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3; }
 # One pod of it, where it was, never begun anew: it was not touched.
 as_before() { [ "$(kn get pods -l "app=$1" -o json | jq -r '[.items[] | select(.metadata.deletionTimestamp | not) | "\(.metadata.name) \(.spec.nodeName) \(.status.containerStatuses[0].restartCount)"] | join(",")')" = "$2 $3 0" ] || { kn get pods -l "app=$1" -o wide; return 1; }; }
 

@@ -34,10 +34,6 @@ with_claim() { # DEPLOYMENT NODE [shared paths]
 		template: {metadata: {labels: {app: $name}, annotations: (if $shared == "" then {} else {"live.godwit.dev/shared-paths": $shared} end)}, spec: $spec}}}' |
 		kn apply -f - >/dev/null && kn rollout status "deployment/$1" --timeout=60s
 }
-refused() { # NAME POD NODE REASON
-	mig "$1" "$2" "$3" && ends "$1" Failed && [ "$(st "$1" reason)" = "$4" ] || { kn get migration "$1" -o json | jq '.status | {phase, reason, message, check}'; return 1; }
-}
-move() { mig "$1" "$2" "$3" && ends "$1" Succeeded && echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3; }
 in_pod() { kn exec "$1" -- sh -c "$2"; }
 size() { in_pod "$1" 'redis-cli dbsize' | tr -dc 0-9; }
 

@@ -35,6 +35,16 @@ ends() { # NAME PHASE; TRIES half seconds
 		return 1
 	}
 }
+move() { mig "$1" "$2" "$3" && ends "$1" Succeeded && echo "# $1: frozen $(st "$1" result.freezeMs) ms" >&3; }
+refused() { # NAME POD NODE REASON [WORDS]
+	mig "$1" "$2" "$3" && ends "$1" Failed && [ "$(st "$1" reason)" = "$4" ] && st "$1" message | grep -F -- "${5:-}" >/dev/null || { kn get migration "$1" -o json | jq '.status | {phase, reason, message, check}'; return 1; }
+}
+nothing_left() { # on any node, of any migration
+	local n
+	for n in "${NODES[@]}"; do
+		[ -z "$(on "$n" sh -c 'ls /run/godwit/journal /run/godwit/held /run/godwit/mig 2>/dev/null | grep -v :$ | grep .')" ] || { echo "$n:"; on "$n" find /run/godwit; return 1; }
+	done
+}
 # Clients on one host, each with one connection that it keeps.
 CLIENTS=${CLIENTS:-node-c}
 LOAD=$TOP/build/install/opt/godwit/libexec/godwit/lab/lab-load

@@ -491,6 +491,16 @@ static void a_clone_has_no_owner_and_no_template_hash(void **state)
 	assert_non_null(strstr(t, "\"runtimeClassName\":\"godwit\""));
 }
 
+/* The target of a pod that is written out here. */
+static char *target_of(const char *pod, bool same_name)
+{
+	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
+	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
+	assert_non_null(doc);
+	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", same_name);
+	return gw_json_text(target, NULL);
+}
+
 static void a_sidecar_that_stays_has_started(void **state)
 {
 	(void)state;
@@ -500,10 +510,7 @@ static void a_sidecar_that_stays_has_started(void **state)
 	                          "\"livenessProbe\":{\"initialDelaySeconds\":5}},"
 	                          "{\"name\":\"b\",\"restartPolicy\":\"Always\",\"startupProbe\":{\"periodSeconds\":1},"
 	                          "\"livenessProbe\":{\"initialDelaySeconds\":500}}]}}";
-	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
-	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
-	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", true);
-	gw_auto(mem) char *t = gw_json_text(target, NULL);
+	gw_auto(mem) char *t = target_of(pod, true);
 	assert_null(strstr(t, "startupProbe"));
 	assert_null(strstr(t, "once"));
 	assert_non_null(strstr(t, "\"initialDelaySeconds\":60"));
@@ -555,11 +562,7 @@ static bool spread_ignores_affinity(const char *rest_of_spec)
 	               "{\"metadata\":{\"name\":\"p\"},\"spec\":{%s\"topologySpreadConstraints\":[{\"maxSkew\":1}],"
 	               "\"containers\":[]}}",
 	               rest_of_spec);
-	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
-	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
-	assert_non_null(doc);
-	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", false);
-	gw_auto(mem) char *t = gw_json_text(target, NULL);
+	gw_auto(mem) char *t = target_of(pod, false);
 	return strstr(t, "\"nodeAffinityPolicy\":\"Ignore\"");
 }
 
@@ -571,14 +574,10 @@ static void a_target_knows_which_hooks_have_run(void **state)
 	                          "{\"name\":\"a\",\"lifecycle\":{\"postStart\":{\"exec\":{\"command\":[\"sh\",\"-c\","
 	                          "\"x \\\"y\\\"\"]}}}},"
 	                          "{\"name\":\"b\",\"lifecycle\":{\"preStop\":{\"exec\":{\"command\":[\"z\"]}}}}]}}";
-	struct gw_migration m = {.namespace = "ns", .pod = "p", .uid = "abcdef12-0000", .to = "node-b"};
-	gw_auto(jdoc) yyjson_doc *doc = yyjson_read(pod, strlen(pod), 0);
-	assert_non_null(doc);
-	gw_auto(jmut) yyjson_mut_doc *target = ctrl_target(&m, yyjson_doc_get_root(doc), "{}", true);
-	yyjson_mut_val *notes =
-	        yyjson_mut_obj_get(yyjson_mut_obj_get(yyjson_mut_doc_get_root(target), "metadata"), "annotations");
-	assert_string_equal(yyjson_mut_get_str(yyjson_mut_obj_get(notes, "godwit.dev/post-start")),
-	                    "{\"a\":[\"sh\",\"-c\",\"x \\\"y\\\"\"]}");
+	gw_auto(mem) char *with = target_of(pod, true);
+	gw_auto(jdoc) yyjson_doc *target = yyjson_read(with, strlen(with), 0);
+	yyjson_val *notes = yyjson_obj_get(yyjson_obj_get(yyjson_doc_get_root(target), "metadata"), "annotations");
+	assert_string_equal(gw_json_str(notes, "godwit.dev/post-start", ""), "{\"a\":[\"sh\",\"-c\",\"x \\\"y\\\"\"]}");
 	gw_auto(mem) char *t = made(true, false);
 	assert_null(strstr(t, "post-start"));
 }
